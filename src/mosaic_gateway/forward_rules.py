@@ -90,6 +90,9 @@ class ForwardRule:
         return hosts and (self.path.endswith("/*") or not below) and self.matches_path(other.path.removesuffix("*"))
 
 
+DEFAULT = ForwardRule(host="*")
+
+
 @dataclass(frozen=True, slots=True)
 class ForwardSettings:
     """The table ``[forward]`` of the settings file. ``user`` is what Remote-User contains: ``id`` or ``email``."""
@@ -104,9 +107,8 @@ def find_rule(rules: Sequence[ForwardRule], host: str, readings: Iterable[str]) 
     *readings* are the path as different servers read it. Raises `AmbiguousPathError`.
     """
     candidates = [rule for rule in rules if rule.matches_host(host)]
-    default = ForwardRule(host=host)
     found = {
-        next((rule for rule in candidates if rule.matches_path(path, any_case=any_case)), default)
+        next((rule for rule in candidates if rule.matches_path(path, any_case=any_case)), DEFAULT)
         for path in readings
         for any_case in (False, True)
     }

@@ -239,9 +239,7 @@ def test_concurrent_sign_ins(gateway: Gateway) -> None:
     devices = [sign_in(client).cookie for client in clients]
 
     def again(client: Gateway, device: str) -> Answer:
-        return client.post(
-            SIGN_IN, {"email": EMAIL, "password": PASSWORD}, cookie=device, origin=f"http://127.0.0.1:{client.port}"
-        )
+        return client.post(SIGN_IN, {"email": EMAIL, "password": PASSWORD}, cookie=device, origin=client.origin)
 
     with ThreadPoolExecutor(8) as threads:
         tokens = {answer.json["token"] for answer in threads.map(again, clients, devices)}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from tests.support.http_gateway import Answer, Gateway, run_gateway
+from tests.support.http_gateway import SECRET, Answer, Gateway, run_gateway
 
 from mosaic_gateway.auth.better_auth_format import new_id
 from mosaic_gateway.auth.cookies import Cookies
-from mosaic_gateway.config import Secret
 from mosaic_gateway.forward_rules import ForwardRule
 
 CHECK = "/api/auth/forward"
@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
         ForwardRule(host="grafana.example.com", allow="role:admin"),
     ),
 }
-COOKIES = Cookies(Secret("a secret of at least thirty-two characters"), BASE)
+COOKIES = Cookies(SECRET, BASE)
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8", "sec-fetch-mode": "navigate"}
 REMOTE = ("remote-user", "remote-email", "remote-name", "remote-groups")
 NO_ONE = dict.fromkeys(REMOTE, "")
@@ -232,6 +232,19 @@ def test_malformed_and_contradictory_requests(gateway: Gateway, name: str, value
             continue
         answer = ask(gateway, f"https://{host}/", cookie=cookie, **{"x-forwarded-uri": "/", name: value}, **BROWSER)
         assert (answer.status, answer.json["code"]) == (403, "ORIGINAL_URL_INVALID")
+
+
+def test_a_header_that_is_sent_twice(gateway: Gateway) -> None:
+    """Which of two values a proxy meant is not guessed."""
+    for name in ("X-Forwarded-Host", "X-Forwarded-Uri", "X-Forwarded-Proto", "X-Forwarded-Method"):
+        lines = ["GET /api/auth/forward HTTP/1.1", "Host: auth.example.com", "X-Forwarded-Host: status.example.com",
+                 "X-Forwarded-Uri: /", "X-Forwarded-Proto: https", "X-Forwarded-Method: GET"]  # fmt: skip
+        lines += [next(line for line in lines if line.startswith(name)), "Connection: close", "", ""]
+        with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
+            connection.sendall("\r\n".join(lines).encode())
+            with connection.makefile("rb") as response:
+                assert b"403" in response.readline()
+                assert b"ORIGINAL_URL_INVALID" in response.read()
 
 
 @pytest.mark.parametrize("missing", ["x-forwarded-proto", "x-forwarded-host", "x-forwarded-uri"])

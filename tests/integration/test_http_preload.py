@@ -20,8 +20,10 @@ from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.app import Services, create_app, make_pool
 from mosaic_gateway.gateway.web_settings import WebSettings
 from mosaic_gateway.gateway.pages import page_routes
+from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.installation.layout import Home
 
+load_bundles()  # as `lifecycle.serve`
 closed = (sys.prefix, sys.base_prefix, sysconfig.get_path("purelib"), mosaic_gateway.__path__[0])
 
 def refuse(event, arguments):

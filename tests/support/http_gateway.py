@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 import uvicorn
+from starlette.routing import BaseRoute
 from tests.support.postgres_server import PostgresServer
 
 from mosaic_gateway.auth import accounts
@@ -26,6 +27,7 @@ from mosaic_gateway.gateway.web_settings import WebSettings
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.migrations import Bundle, migrate
 
+SECRET = Secret("a secret of at least thirty-two characters")
 LIMIT = 10.0  # seconds; time-out for operations that take milliseconds
 ADDRESSES = ipaddress.ip_network("127.16.0.0/12").hosts()  # of the loopback interface
 RunGateway = Callable[..., AbstractContextManager["Gateway"]]
@@ -82,14 +84,14 @@ class Gateway:
     port: int
     address: str = "127.0.0.1"
 
+    @property
+    def origin(self) -> str:
+        """The Origin that a browser sends on the gateway's own pages."""
+        return f"http://127.0.0.1:{self.port}"
+
     def elsewhere(self) -> Gateway:
         """Return the same gateway for a client at an address that no other client has: the limits count addresses."""
         return replace(self, address=str(next(ADDRESSES)))
-
-    @property
-    def origin(self) -> str:
-        """The origin of the gateway's pages."""
-        return f"http://127.0.0.1:{self.port}"
 
     def request(
         self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None, raw: Any = None
@@ -147,14 +149,7 @@ def run_gateway(
     """
     with _listener(host, unix_socket) as listener:
         port = 0 if unix_socket else listener.getsockname()[1]
-        services = Services(
-            pool=make_pool(conninfo),
-            auth_secret=Secret("a secret of at least thirty-two characters"),
-            web=WebSettings(base_url=base_url or f"http://127.0.0.1:{port}", **settings),
-            version="1.2.3",
-            instance_id="an-instance",
-            home=home,
-        )
+        services = _services(conninfo, WebSettings(base_url=base_url or f"http://127.0.0.1:{port}", **settings), home)
         server = uvicorn.Server(
             uvicorn.Config(
                 create_app(services), lifespan="on", ws="none", log_config=None, access_log=False, proxy_headers=False
@@ -171,6 +166,22 @@ def run_gateway(
             server.should_exit = True
             thread.join(LIMIT)
             assert not thread.is_alive()
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of the application."""
+    return create_app(_services("", WebSettings(base_url="http://127.0.0.1"))).routes
+
+
+def _services(conninfo: str, web: WebSettings, home: Home | None = None) -> Services:
+    return Services(
+        pool=make_pool(conninfo),
+        auth_secret=SECRET,
+        web=web,
+        version="1.2.3",
+        instance_id="an-instance",
+        home=home,
+    )
 
 
 def _listener(host: str, unix_socket: Path | None) -> socket.socket:

@@ -72,9 +72,10 @@ class Site:
         self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None, raw: Any = None
     ) -> Answer:
         """Send one request as `Gateway.request` does, through TLS."""
-        return exchange(self._connection(), method, path, body, headers=headers, raw=raw)
+        return exchange(self.connection(), method, path, body, headers=headers, raw=raw)
 
-    def _connection(self) -> http.client.HTTPSConnection:
+    def connection(self) -> http.client.HTTPSConnection:
+        """Return a connection of the client, not yet opened."""
         context = ssl.create_default_context(cafile=self.certificate.certificate)
         connection = http.client.HTTPSConnection(self.name, self.port, timeout=LIMIT, context=context)
 
@@ -87,10 +88,14 @@ class Site:
 
 def documented(page: str, language: str) -> str:
     """Return the one block in *language* of the how-to *page*."""
-    (block,) = re.findall(
-        rf"^```{language}\n(.*?)^```$", (HOWTO / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-    return str(block)
+    (block,) = documented_blocks(page, language)
+    return block
+
+
+def documented_blocks(page: str, language: str) -> list[str]:
+    """Return the blocks in *language* of the how-to *page*."""
+    text = (HOWTO / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def replaced(text: str, replacements: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@
   `session_list`; with passwords: `reset_tokens`. The own account: `own_account`. Tokens of programs: `api_tokens`.
 - Sign-in: `find_credentials`, `verify_password`, `Hasher`, `rate_limits`, `KnownDevices`.
 - Sessions: `new_session`, `find_session`, `Cookies`.
+- The audit log: `read_activity`, `read_sign_ins`.
 - Values that a user enters: `check_email`, `check_name`, `check_length`.
 """
 
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
         session_list,
         setup,
         user_search,
+    )
+    from mosaic_gateway.auth.activity import (
+        ActivityFilter,
+        ActivityPage,
+        read_actions,
+        read_activity,
+        read_sign_ins,
     )
     from mosaic_gateway.auth.audit import Actor
     from mosaic_gateway.auth.better_auth_format import iso, moment_of, utc_now
@@ -80,6 +88,7 @@ else:
         "session_list",
         "setup",
         "user_search",
+        activity="ActivityFilter ActivityPage read_actions read_activity read_sign_ins",
         audit="Actor",
         better_auth_format="iso moment_of utc_now",
         connection="SETTINGS",
@@ -103,6 +112,8 @@ __all__ = [
     "EMAIL",
     "SETTINGS",
     "UNPRINTABLE",
+    "ActivityFilter",
+    "ActivityPage",
     "Actor",
     "BannedUserError",
     "Cookies",
@@ -142,6 +153,9 @@ __all__ = [
     "permissions",
     "prepare_user",
     "rate_limits",
+    "read_actions",
+    "read_activity",
+    "read_sign_ins",
     "record_action",
     "reset_tokens",
     "session_list",

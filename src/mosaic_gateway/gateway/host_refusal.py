@@ -7,10 +7,8 @@ from base64 import b64encode
 from hashlib import sha256
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
-
-from mosaic_gateway.gateway.messages import json_response
 
 __all__ = ["malformed_host", "refused_host"]
 
@@ -31,27 +29,23 @@ PAGE = """<!doctype html>
 <body>
 <h1>This gateway does not know the address %s</h1>
 <p>It answers only at its own addresses, so that other websites cannot use it under a name of theirs.</p>
-<p>If you run this gateway and want to reach it at this address, add one line to <code>config.toml</code> in its home
-and restart it:</p>
+<p>If you run this gateway and want to reach it at this address, add one line to <code>config.toml</code> in its home,
+with <code>https</code> if your address bar shows it, and restart the gateway:</p>
 <pre>base_url = "%s"</pre>
-<p>or, if it already has another <code>base_url</code>:</p>
+<p>or, if there is another <code>base_url</code> already:</p>
 <pre>trusted_origins = ["%s"]</pre>
 <p>Otherwise ask the person who runs it which address to use.</p>
 </body>
 </html>
 """
-HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-}
+SECURITY = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+PAGE_SECURITY = {**SECURITY, "content-security-policy": POLICY, "referrer-policy": "no-referrer"}
 
 
 async def malformed_host(scope: Scope, receive: Receive, send: Send) -> None:
     """Respond 400: no Host header, several, or one that is no host."""
     body = {"message": "The Host header is missing or malformed", "code": "INVALID_HOST"}
-    await json_response(body, status=400)(scope, receive, send)
+    await JSONResponse(body, 400, SECURITY)(scope, receive, send)
 
 
 async def refused_host(scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,8 +54,8 @@ async def refused_host(scope: Scope, receive: Receive, send: Send) -> None:
     host, scheme = request.headers["host"], request.url.scheme
     if "text/html" in request.headers.get("accept", ""):
         name, origin = html.escape(host), html.escape(f"{scheme}://{host}")
-        response = Response(PAGE % (STYLE, name, origin, origin), 421, HEADERS, "text/html")
+        response: Response = Response(PAGE % (STYLE, name, origin, origin), 421, PAGE_SECURITY, "text/html")
     else:
         message = f"{host} is not an address of this gateway. If it should be, add it to trusted_origins in config.toml"
-        response = json_response({"message": message, "code": "HOST_NOT_ALLOWED"}, status=421)
+        response = JSONResponse({"message": message, "code": "HOST_NOT_ALLOWED"}, 421, SECURITY)
     await response(scope, receive, send)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mosaic_gateway.web_origin import Origin, OriginPattern, is_address, is_loopback
 
 __all__ = ["OwnHosts", "machine_names"]
+
+MULTICAST_DNS = ".local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class OwnHosts:
         )
 
 
-def machine_names() -> frozenset[str]:
-    """Return the machine's own host name, its first label, and both with ``.local`` (multicast DNS)."""
-    name = socket.gethostname().lower()
-    return frozenset(f"{host}{suffix}" for host in (name, name.partition(".")[0]) if host for suffix in ("", ".local"))
+def machine_names(name: str) -> frozenset[str]:
+    """Return the names of the machine with the host name *name*: also its first label, and both with ``.local``."""
+    names = {name.lower(), name.lower().partition(".")[0]} - {""}
+    return frozenset(f"{host}{suffix}" for host in names for suffix in ("", MULTICAST_DNS))

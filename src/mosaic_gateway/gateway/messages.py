@@ -17,6 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.gateway.api_error import ApiError
+from mosaic_gateway.gateway.origin_check import check_urls
 
 __all__ = [
     "FORM",
@@ -65,8 +67,15 @@ KINDS: Mapping[type, str] = {
 async def read_body(request: Request, allowed: tuple[str, ...]) -> object:
     """Return the parsed body, or `UNDEFINED` if there is none. *allowed* are media types.
 
-    Raises `ApiError`: 413 above 1 MiB (Content-Length or chunked), 415 for another type, 400 for invalid JSON.
+    Raises `ApiError`: 413 above 1 MiB (Content-Length or chunked), 415 for another type, 400 for invalid JSON,
+    403 if it names a URL to be sent to that is not trusted (`check_urls`).
     """
+    body = await _read(request, allowed)
+    check_urls(request, body)
+    return body
+
+
+async def _read(request: Request, allowed: tuple[str, ...]) -> object:
     content_type = request.headers.get("content-type", "")
     media_type = content_type.split(";")[0].strip().lower()
     declared = request.headers.get("content-length", "")
@@ -170,28 +179,6 @@ def _refuse_constant(word: str) -> object:
 def kind(value: object) -> str:
     """Return JavaScript's name of the type of *value*, as zod's messages have it."""
     return KINDS[type(value)]
-
-
-class ApiError(Exception):
-    """An error with an HTTP *status*; the response body is ``{"message", "code"}``; *headers*, *cookies* are added.
-
-    Some errors of better-auth have no code, and some no body: *code* is None then, *message* empty.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        code: str | None,
-        message: str,
-        headers: Mapping[str, str] | None = None,
-        cookies: Sequence[str] = (),
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.headers = headers
-        self.cookies = cookies
 
 
 def json_response(

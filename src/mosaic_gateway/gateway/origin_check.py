@@ -5,19 +5,24 @@ The rules, codes and messages are those of better-auth 1.7 (``api/middlewares/or
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from starlette.requests import Request
 
-from mosaic_gateway.gateway.messages import ApiError
+from mosaic_gateway.gateway.api_error import ApiError
 from mosaic_gateway.gateway.origins import TrustedOrigins
 from mosaic_gateway.gateway.request_boundary import request_origins
 
 __all__ = ["check_origin", "check_urls"]
 
+logger = logging.getLogger(__name__)
+
+SHOWN = 200  # characters of a refused header in the log
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Requests that sign in: checked without cookies too, so that no site signs its visitor in as another person.
 SIGN_IN_PATHS = ("/api/auth/sign-in/", "/api/auth/sign-up/", "/api/bootstrap/setup")
+FALSY = (None, False, 0, "")  # JSON values that JavaScript reads as false; an empty list is none of them
 FETCH_METADATA = ("sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
 #: Field with a URL → the code for one that is not trusted, and the name in its message.
 URL_FIELDS: Mapping[str, tuple[str, str]] = {
@@ -58,8 +63,10 @@ def check_urls(request: Request, body: object) -> None:
     fields = body if isinstance(body, dict) else {}
     origins: TrustedOrigins | None = None
     for field, (code, label) in URL_FIELDS.items():
-        url = fields.get(field) or (request.query_params.get(field) if field == "callbackURL" else None)
-        if not url:
+        url = fields.get(field)
+        if url in FALSY and field == "callbackURL":
+            url = request.query_params.get(field)
+        if url in FALSY:
             continue
         if not isinstance(url, str):
             raise ApiError(400, "", f"Invalid {label}: expected a string")
@@ -80,4 +87,8 @@ def _check(request: Request) -> None:
     if not source or source == "null":
         raise ApiError(403, "MISSING_OR_NULL_ORIGIN", "Missing or null Origin")
     if not request_origins(request).accepts_origin(source):
+        logger.warning(
+            "Refused a request from the origin %r. If it is yours, set base_url or trusted_origins (config.toml);"
+            " behind a proxy with TLS, trusted_proxies too.", source[:SHOWN],
+        )  # fmt: skip
         raise ApiError(403, "INVALID_ORIGIN", "Invalid origin")

@@ -17,8 +17,9 @@ from mosaic_gateway.web_origin import Origin
 
 __all__ = ["OriginalRequest", "original_request"]
 
-URL, HOST, URI, PROTO = "x-original-url", "x-forwarded-host", "x-forwarded-uri", "x-forwarded-proto"
-ORIGINAL_METHOD, METHOD = "x-original-method", "x-forwarded-method"
+URL, ORIGINAL_METHOD = b"x-original-url", b"x-original-method"
+PROTO, HOST, URI, METHOD = b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-uri", b"x-forwarded-method"
+NAMES = frozenset({URL, ORIGINAL_METHOD, PROTO, HOST, URI, METHOD})
 SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}  # Traefik reports WebSockets as ws
 ABSOLUTE = re.compile(r"([a-z]+)://([^/?#@\\\s]+)(/.*)?", re.IGNORECASE)
 TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")  # visible ASCII without the # of a fragment
@@ -55,8 +56,9 @@ def original_request(headers: Headers) -> OriginalRequest:
 
     Raises `ApiError`: 400 ORIGINAL_URL_MISSING (the proxy is not configured), 403 ORIGINAL_URL_INVALID.
     """
-    url, host, uri, proto = (_single(headers, name) for name in (URL, HOST, URI, PROTO))
-    method, forwarded_method = _single(headers, ORIGINAL_METHOD), _single(headers, METHOD)
+    values = _values(headers)
+    url, method = values.get(URL), values.get(ORIGINAL_METHOD)
+    proto, host, uri, forwarded_method = (values.get(name) for name in (PROTO, HOST, URI, METHOD))
     if url is None:
         if proto is None or host is None or uri is None:
             raise ApiError(
@@ -89,12 +91,15 @@ def _checked(method: str | None, scheme: str, authority: str, target: str, *, by
     return OriginalRequest(method=method, origin=origin, target=target, by_nginx=by_nginx)
 
 
-def _single(headers: Headers, name: str) -> str | None:
-    """Return the value of a header, None if it is missing. Raises `ApiError` if it is there twice."""
-    values = headers.getlist(name)
-    if len(values) > 1:
-        raise _invalid(f"{name} is sent {len(values)} times")
-    return values[0] if values and values[0] else None
+def _values(headers: Headers) -> dict[bytes, str]:
+    """Return the values of `NAMES` that are not empty. Raises `ApiError` if one is there twice."""
+    values: dict[bytes, str] = {}
+    for name, value in headers.raw:
+        if name in NAMES and value:
+            if name in values:
+                raise _invalid(f"{name.decode()} is sent twice")
+            values[name] = value.decode("latin-1")
+    return values
 
 
 def _invalid(problem: str) -> ApiError:

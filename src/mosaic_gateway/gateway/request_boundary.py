@@ -6,6 +6,7 @@ Everything behind it reads ``request.client``, ``request.url.scheme`` and the Ho
 from __future__ import annotations
 
 import logging
+import socket
 from functools import lru_cache
 
 from starlette.datastructures import MutableHeaders
@@ -42,7 +43,7 @@ class RequestBoundary:
         self._proxies = TrustedProxies.of(settings.trusted_proxies)
         self._origins = TrustedOrigins.of(settings.base_url, settings.trusted_origins)
         urls = (settings.base_url, settings.local_url)
-        hosts = OwnHosts.of(urls, settings.trusted_origins, machine_names())
+        hosts = OwnHosts.of(urls, settings.trusted_origins, machine_names(socket.gethostname()))
         self._is_own = lru_cache(maxsize=1024)(lambda value: _own_host(value, hosts))
         self._https = settings.base_url.lower().startswith("https://")
         self._reported = False

@@ -107,6 +107,13 @@ class Visitors:
             raise ApiError(401, "UNAUTHORIZED", "Unauthorized")
         return signed_in
 
+    async def require_admin(self, request: Request) -> SignedIn:
+        """Return which admin is signed in. Raises `ApiError` (401 UNAUTHORIZED, 403 FORBIDDEN)."""
+        signed_in = await self.require(request)
+        if not signed_in.is_admin:
+            raise ApiError(403, "FORBIDDEN", "Only an admin may see this")
+        return signed_in
+
     def _may_extend(self, request: Request) -> bool:
         unwanted = request.query_params.get("disableRefresh")
         return not unwanted and not self._cookies.dont_remember(request.headers.get("cookie"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mosaic_gateway.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from mosaic_gateway.installation.doctor_record import write_doctor_record
+    from mosaic_gateway.installation.doctor_record import DoctorRecord, read_doctor_record, write_doctor_record
     from mosaic_gateway.installation.engine_name import EngineName
     from mosaic_gateway.installation.home_lock import forget_lock, home_locked, naming_lock_holder
     from mosaic_gateway.installation.layout import Home, check_layout, check_run_directory
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = lazy_names(
         __name__,
-        doctor_record="write_doctor_record",
+        doctor_record="DoctorRecord read_doctor_record write_doctor_record",
         engine_name="EngineName",
         home_lock="forget_lock home_locked naming_lock_holder",
         layout="Home check_layout check_run_directory",
@@ -72,6 +72,7 @@ else:
 __all__ = [
     "CONTINUE",
     "DIRECTORY",
+    "DoctorRecord",
     "EngineName",
     "Home",
     "MachineRecord",
@@ -93,6 +94,7 @@ __all__ = [
     "machine_records",
     "mark_file",
     "naming_lock_holder",
+    "read_doctor_record",
     "read_machine_record",
     "read_mark",
     "read_receipt",

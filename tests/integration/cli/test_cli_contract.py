@@ -123,6 +123,25 @@ def test_config_show(make_place: MakePlace) -> None:
     assert "hidden-word" not in done.out + done.err + json.dumps(shown)
 
 
+def test_config_show_lists_the_rules_of_forward_authentication(make_place: MakePlace) -> None:
+    """The rules are shown one by one, in the order in which they count; a wrong one is an error with its position."""
+    place = make_place()
+    rule = '[[forward.rules]]\nhost = "{}"\nallow = "{}"\n'
+    with place.home.config_file.open("a") as file:
+        file.write(rule.format("wiki.example.com", "signed-in") + rule.format("*.example.com", "role:admin"))
+    shown = place.ask("config", "show")["settings"]
+    source = str(place.home.config_file)
+    assert shown["forward.user"] == {"value": "id", "source": source}
+    assert shown["forward.rules 1"] == {"value": "wiki.example.com/* signed-in", "source": source}
+    assert shown["forward.rules 2"] == {"value": "*.example.com/* role:admin", "source": source}
+    assert "forward.rules 3" not in shown
+    with place.home.config_file.open("a") as file:
+        file.write(rule.format("x.example.com", "no one"))
+    done = place.run("config", "show", "--json")
+    assert "rule 3 of [[forward.rules]]: rule 2 decides" not in done.out
+    assert "rule 3 of [[forward.rules]]: allow must be" in done.out
+
+
 def test_home_from_the_environment(make_place: MakePlace) -> None:
     """MOSAIC_GATEWAY_HOME sets the home if --home is not given."""
     place = make_place()

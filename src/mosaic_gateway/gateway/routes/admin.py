@@ -19,7 +19,7 @@ from mosaic_gateway.auth.better_auth_format import utc_now
 from mosaic_gateway.auth.passwords import Hasher, check_length, hash_password
 from mosaic_gateway.auth.users import NewUser, check_new_email
 from mosaic_gateway.gateway.database import Database
-from mosaic_gateway.gateway.messages import ApiError, client_address, issues_error, json_response
+from mosaic_gateway.gateway.messages import ApiError, issues_error, json_response
 from mosaic_gateway.gateway.routes import admin_fields
 from mosaic_gateway.gateway.routes.admin_access import PREFIX, AdminAccess, Permission, read_user_id
 from mosaic_gateway.gateway.routes.endpoint import endpoint_route
@@ -89,7 +89,7 @@ class AdminRoutes:
         email = check_new_email(email)
         if password:
             check_length(password)
-        password_hash = await self._hasher.run(client_address(request), hash_password, password) if password else None
+        password_hash = await self._hasher.run(email, hash_password, password) if password else None
         new = NewUser(name=name, email=email, password_hash=password_hash, role=role)
 
         async def create(connection: AsyncConnection, visitor: Visitor) -> dict[str, object]:

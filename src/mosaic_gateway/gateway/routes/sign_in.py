@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mosaic_gateway.auth import rate_limits
 from mosaic_gateway.auth.better_auth_format import utc_now
 from mosaic_gateway.auth.cookies import Cookies
 from mosaic_gateway.auth.errors import BannedUserError, InvalidCredentialsError
@@ -27,7 +26,6 @@ from mosaic_gateway.auth.users import EMAIL, User, check_email, record_action
 from mosaic_gateway.gateway import messages
 from mosaic_gateway.gateway.database import Database
 from mosaic_gateway.gateway.messages import ApiError
-from mosaic_gateway.gateway.origin_check import check_urls
 from mosaic_gateway.gateway.protection import Protection
 from mosaic_gateway.gateway.routes.endpoint import endpoint_route
 from mosaic_gateway.gateway.sign_in_record import SUCCEEDED
@@ -66,7 +64,6 @@ class SignInRoutes:
     async def sign_in(self, request: Request) -> Response:
         """``POST sign-in/email``: create a session. Computes one password hash whether the user exists or not."""
         body = await messages.read_body(request, (messages.JSON, messages.FORM))
-        check_urls(request, body)
         asked = _sign_in_fields(body)
         attempts = await self._protection.limits.require(request, SIGN_IN_PATH, email=asked.email)
         credentials = await self._database.read(lambda connection: find_credentials(connection, asked.email))
@@ -100,8 +97,7 @@ class SignInRoutes:
                 await lift_ban(connection, user)
             await insert_session(connection, session)
             await record_action(connection, SUCCEEDED, target=user.id, actor_id=user.id, ip_address=address)
-            if attempts is not None:
-                await rate_limits.forget(connection, SIGN_IN_PATH, attempts)
+            await self._protection.limits.succeeded(connection, SIGN_IN_PATH, attempts)
 
         await self._database.write(create)
 
