@@ -68,12 +68,12 @@ axe.run(document, {resultTypes: ['violations']}).then(
 
 
 @contextmanager
-def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
-    """Run a headless Chromium with a *profile* of its own."""
+def chromium(profile: Path, *further: str) -> Iterator[webdriver.Chrome]:
+    """Run a headless Chromium with a *profile* of its own and *further* arguments, which override."""
     options = Options()
     options.binary_location = str(BROWSER)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
+    for argument in (*ARGUMENTS, f"--user-data-dir={profile}", *further):
         options.add_argument(argument)
     driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
     driver.set_script_timeout(30)
