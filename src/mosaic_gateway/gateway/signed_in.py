@@ -115,6 +115,13 @@ class Visitors:
             raise _unauthorized()
         return signed_in
 
+    async def require_admin(self, request: Request) -> SignedIn:
+        """Return who is signed in. Raises `ApiError` (401 UNAUTHORIZED, 403 FORBIDDEN for those who are no admin)."""
+        signed_in = await self.require(request)
+        if not signed_in.is_admin:
+            raise ApiError(403, "FORBIDDEN", "Only admins may do this")
+        return signed_in
+
     async def require_on(self, connection: AsyncConnection, request: Request) -> SignedIn:
         """Return who is signed in, on *connection*, after `require`. Raises `ApiError` (401 UNAUTHORIZED)."""
         signed_in = await self._look_up_on(connection, request)
@@ -123,14 +130,14 @@ class Visitors:
             raise _unauthorized()
         return signed_in
 
-    async def identify(self, request: Request, scope: str, *, extends: bool = True) -> Visitor | None:
+    async def identify(self, request: Request, scope: str | None, *, extends: bool = True) -> Visitor | None:
         """Return who is signed in, or the user of the API token of *request* if it is valid and has *scope*.
 
-        None if neither is there. Records the use of a token; extends a session unless *extends* is False. Raises
+        None if neither is there; without a *scope* no token is accepted. Records the use of a token; extends a session unless *extends* is False. Raises
         `ApiError` (401 for a token that is not valid, 403 for one without *scope*) and `DatabaseUnavailableError`.
         """
         text = _api_token(request)
-        if text is None:
+        if text is None or scope is None:
             signed_in = await (self.find(request) if extends else self.look_up(request))
             return Visitor(signed_in.user, signed_in.session, None) if signed_in else None
         found = await self._database.read(lambda connection: api_tokens.find_token(connection, text))
