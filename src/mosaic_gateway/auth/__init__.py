@@ -5,7 +5,6 @@
   `session_list`; with passwords: `reset_tokens`. The own account: `own_account`. Tokens of programs: `api_tokens`.
 - Sign-in: `find_credentials`, `verify_password`, `Hasher`, `rate_limits`, `KnownDevices`.
 - Sessions: `new_session`, `find_session`, `Cookies`.
-- The audit log: `read_activity`, `read_sign_ins`.
 - Values that a user enters: `check_email`, `check_name`, `check_length`.
 """
 
@@ -35,10 +34,20 @@ if TYPE_CHECKING:
         read_activity,
         read_sign_ins,
     )
-    from mosaic_gateway.auth.audit import Actor
-    from mosaic_gateway.auth.better_auth_format import iso, moment_of, utc_now
-    from mosaic_gateway.auth.connection import SETTINGS
-    from mosaic_gateway.auth.cookies import Cookies
+    from mosaic_gateway.auth.audit import (
+        Actor,
+    )
+    from mosaic_gateway.auth.better_auth_format import (
+        iso,
+        moment_of,
+        utc_now,
+    )
+    from mosaic_gateway.auth.connection import (
+        SETTINGS,
+    )
+    from mosaic_gateway.auth.cookies import (
+        Cookies,
+    )
     from mosaic_gateway.auth.errors import (
         BannedUserError,
         DatabaseUnavailableError,
@@ -49,9 +58,19 @@ if TYPE_CHECKING:
         UserExistsError,
         UserNotFoundError,
     )
-    from mosaic_gateway.auth.known_devices import KnownDevices
-    from mosaic_gateway.auth.last_admin import lock_admins
-    from mosaic_gateway.auth.passwords import Hasher, check_length, check_not_too_long, hash_password, verify_password
+    from mosaic_gateway.auth.known_devices import (
+        KnownDevices,
+    )
+    from mosaic_gateway.auth.last_admin import (
+        lock_admins,
+    )
+    from mosaic_gateway.auth.passwords import (
+        Hasher,
+        check_length,
+        check_not_too_long,
+        hash_password,
+        verify_password,
+    )
     from mosaic_gateway.auth.sessions import (
         Session,
         admit,
@@ -63,7 +82,9 @@ if TYPE_CHECKING:
         lift_ban,
         new_session,
     )
-    from mosaic_gateway.auth.setup_tokens import setup_url
+    from mosaic_gateway.auth.setup_tokens import (
+        setup_url,
+    )
     from mosaic_gateway.auth.users import (
         EMAIL,
         UNPRINTABLE,
@@ -101,11 +122,11 @@ else:
         last_admin="lock_admins",
         passwords="Hasher check_length check_not_too_long hash_password verify_password",
         sessions=(
-            "Session admit delete_session extend_session find_credentials find_session insert_session lift_ban"
-            " new_session"
+            "Session admit delete_session extend_session find_credentials"
+            " find_session insert_session lift_ban new_session"
         ),
         setup_tokens="setup_url",
-        users=("EMAIL UNPRINTABLE NewUser User check_email check_name check_new_email prepare_user record_action"),
+        users="EMAIL UNPRINTABLE NewUser User check_email check_name check_new_email prepare_user record_action",
     )
 
 __all__ = [

@@ -62,11 +62,6 @@ class Cookies:
         # Tokens are printable ASCII; PostgreSQL would refuse some other texts.
         return token if token and token.isascii() and token.isprintable() else None
 
-    def remembers(self, cookie: str | None) -> bool:
-        """Return whether the session of the header value *cookie* outlives the browser: it has no ``dont_remember``."""
-        value = _cookie_value(cookie or "", f"{self._prefix}dont_remember")
-        return not (value and self.unsign(value))
-
     def signed_in(self, token: str, *, remember: bool) -> list[str]:
         """Return the Set-Cookie values of a new session; without *remember*, cookies that end with the browser."""
         value = quote(self.sign(token), safe=UNESCAPED)

@@ -20,6 +20,7 @@ __all__ = [
     "PasswordTooLongError",
     "PasswordTooShortError",
     "SchemaMissingError",
+    "SessionNotFoundError",
     "SetupTokenError",
     "TooBusyError",
     "UserExistsError",
@@ -93,6 +94,12 @@ class ApiTokenNotFoundError(UsageError):
 
     code = "API_TOKEN_NOT_FOUND"
     http_status = HTTPStatus.NOT_FOUND
+
+
+class SessionNotFoundError(UsageError):
+    """No session has this id."""
+
+    code = "SESSION_NOT_FOUND"
 
 
 class AdminExistsError(RefusedError):

@@ -87,7 +87,7 @@ class User:
     @property
     def roles(self) -> tuple[str, ...]:
         """The names of the user's roles, which better-auth joins with commas; ``user`` if there is none."""
-        return tuple((self.role or "user").split(","))
+        return tuple(role.strip() for role in (self.role or "user").split(","))
 
     @property
     def is_admin(self) -> bool:

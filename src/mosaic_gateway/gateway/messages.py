@@ -186,7 +186,9 @@ def json_response(
 ) -> Response:
     """Return *value* as uncacheable JSON (``no-store``); *cookies* are Set-Cookie values."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    return _with_cookies(Response(body, status, {**SECURITY, **(headers or {})}, "application/json"), cookies)
+    response = Response(body, status, {**SECURITY, **(headers or {})}, "application/json")
+    response.raw_headers.extend(_cookie_headers(cookies))
+    return response
 
 
 def with_pending_cookies(request: Request, response: Response) -> Response:
@@ -204,15 +206,10 @@ def empty(status: int) -> Response:
     return Response(None, status, SECURITY)
 
 
-def _with_cookies(response: Response, cookies: Sequence[str]) -> Response:
-    response.raw_headers.extend(_cookie_headers(cookies))
-    return response
-
-
 def answer_error(error: ApiError | MosaicError) -> Response | None:
     """Return the response for an `ApiError` or an error with an HTTP status, None for an internal error."""
     if isinstance(error, ApiError):
-        return _error(error.status, error.code, error.message, error.headers, error.cookies)
+        return _error(error.status, error.code, error.message, error.headers)
     status = error.http_status
     if status is None:
         return None
@@ -220,10 +217,8 @@ def answer_error(error: ApiError | MosaicError) -> Response | None:
     return _error(status, error.code, error.message, headers)
 
 
-def _error(
-    status: int, code: str | None, message: str, headers: Mapping[str, str] | None, cookies: Sequence[str] = ()
-) -> Response:
+def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None) -> Response:
     if not code and not message:
-        return _with_cookies(empty(status), cookies)
+        return empty(status)
     body = {"message": message, "code": code} if code else {"message": message}
-    return json_response(body, status=status, headers=headers, cookies=cookies)
+    return json_response(body, status=status, headers=headers)

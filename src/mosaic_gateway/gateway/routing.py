@@ -20,6 +20,7 @@ from mosaic_gateway.gateway.routes.bootstrap import BootstrapRoutes
 from mosaic_gateway.gateway.routes.console import ConsoleRoutes
 from mosaic_gateway.gateway.routes.forward import ForwardRoutes
 from mosaic_gateway.gateway.routes.health import HealthRoutes
+from mosaic_gateway.gateway.routes.linked_accounts import LinkedAccountRoutes
 from mosaic_gateway.gateway.routes.passwords import PasswordCheck, PasswordRoutes
 from mosaic_gateway.gateway.routes.sign_in import SignInRoutes
 from mosaic_gateway.gateway.routes.tokens import TokenRoutes
@@ -32,18 +33,17 @@ __all__ = ["connected_routes"]
 def connected_routes(services: Services, database: Database, hasher: Hasher) -> list[Route]:
     """Return all routes of the application."""
     cookies = Cookies(services.auth_secret, services.web.base_url, services.web.cookie_domain)
-    protection = Protection.of(database, cookies, hasher)
-    visitors = Visitors(database, cookies)
-    passwords = PasswordCheck(database, hasher)
-    access = AdminAccess(database, visitors)
+    visitors, protection = Visitors(database, cookies), Protection.of(database, cookies, hasher)
+    passwords, access = PasswordCheck(database, protection), AdminAccess(database, visitors)
     program = Program(version=services.version, instance_id=services.instance_id, engine=services.engine)
     return [
         *AuthRoutes(database, cookies).routes(),
         *SignInRoutes(database, cookies, protection).routes(),
         *AccountRoutes(database, cookies, visitors, passwords).routes(),
-        *PasswordRoutes(database, hasher, cookies, visitors, passwords).routes(),
-        *AdminRoutes(database, hasher, access).routes(),
-        *AdminCredentialRoutes(database, hasher, access, services.web.base_url).routes(),
+        *PasswordRoutes(database, cookies, visitors, passwords).routes(),
+        *AdminRoutes(database, protection.passwords, access).routes(),
+        *AdminCredentialRoutes(database, protection.passwords, access, services.web.base_url).routes(),
+        *LinkedAccountRoutes(database, visitors).routes(),
         *TokenRoutes(database, visitors).routes(),
         *BootstrapRoutes(database, cookies, protection).routes(),
         *ActivityRoutes(database, visitors).routes(),

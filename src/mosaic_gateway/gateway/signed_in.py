@@ -7,6 +7,7 @@ adds the cookies of `pending_cookies` to the response.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from psycopg import AsyncConnection
 from starlette.requests import Request
@@ -21,7 +22,10 @@ from mosaic_gateway.auth.users import User
 from mosaic_gateway.gateway.database import Database
 from mosaic_gateway.gateway.messages import ApiError, client_address, pending_cookies
 
-__all__ = ["SignedIn", "Visitor", "Visitors", "actor_of", "api_token"]
+__all__ = ["SignedIn", "Visitor", "Visitors", "actor_of", "require_fresh"]
+
+
+FRESH = timedelta(days=1)  # better-auth's ``session.freshAge``
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,11 @@ class SignedIn:
 
     session: Session
     user: User
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the session began within the last day; some endpoints need that."""
+        return utc_now() - self.session.created_at < FRESH
 
     @property
     def is_admin(self) -> bool:
@@ -63,8 +72,8 @@ class Visitors:
         self._cookies = cookies
 
     def token(self, request: Request) -> str | None:
-        """Return the session token of *request*, or None."""
-        if api_token(request) is not None:
+        """Return the session token of *request*, None if there is none or the request has an API token."""
+        if _api_token(request) is not None:
             return None
         return self._cookies.session_token(request.headers.get("cookie"), request.headers.get("authorization"))
 
@@ -91,63 +100,45 @@ class Visitors:
 
     async def look_up(self, request: Request) -> SignedIn | None:
         """Return who is signed in, None if no one is. Reads only: for a response that reaches no browser."""
-        token = self.token(request)
-        if token is None:
+        if self.token(request) is None:
             return None
-        return await self._database.read(lambda connection: self.find_on(connection, request))
+        return await self._database.read(lambda connection: self._look_up_on(connection, request))
 
     def would_extend(self, request: Request, session: Session) -> bool:
         """Return whether `find` would extend *session*, which `look_up` found for *request*."""
         return session.is_to_be_extended(utc_now()) and self._may_extend(request)
 
     async def require(self, request: Request) -> SignedIn:
-        """Return who is signed in. Raises `ApiError` (401 UNAUTHORIZED), which clears the cookies of a dead session."""
+        """Return who is signed in. Raises `ApiError` (401 UNAUTHORIZED)."""
         signed_in = await self.find(request)
         if signed_in is None:
-            raise ApiError(401, "UNAUTHORIZED", "Unauthorized")
+            raise _unauthorized()
         return signed_in
 
     async def require_admin(self, request: Request) -> SignedIn:
-        """Return which admin is signed in. Raises `ApiError` (401 UNAUTHORIZED, 403 FORBIDDEN)."""
+        """Return who is signed in. Raises `ApiError` (401 UNAUTHORIZED, 403 FORBIDDEN for those who are no admin)."""
         signed_in = await self.require(request)
         if not signed_in.is_admin:
-            raise ApiError(403, "FORBIDDEN", "Only an admin may see this")
+            raise ApiError(403, "FORBIDDEN", "Only admins may do this")
         return signed_in
-
-    def _may_extend(self, request: Request) -> bool:
-        unwanted = request.query_params.get("disableRefresh")
-        return not unwanted and not self._cookies.dont_remember(request.headers.get("cookie"))
-
-    async def _extended(self, request: Request, session: Session, user: User) -> tuple[Session, User] | None:
-        """Extend *session*; None if it has been revoked since it was read."""
-        extended = await self._database.write(lambda connection: extend_session(connection, session, utc_now()))
-        if extended is None:
-            return None
-        pending_cookies(request).extend(self._cookies.signed_in(session.token, remember=True))
-        return extended, user
-
-    async def find_on(self, connection: AsyncConnection, request: Request) -> SignedIn | None:
-        """Do as `find`, on *connection*."""
-        token = self.token(request)
-        found = await find_session(connection, token) if token is not None else None
-        return SignedIn(*found) if found is not None and found[0].expires_at >= utc_now() else None
 
     async def require_on(self, connection: AsyncConnection, request: Request) -> SignedIn:
-        """Do as `require`, on *connection*."""
-        signed_in = await self.find_on(connection, request)
+        """Return who is signed in, on *connection*, after `require`. Raises `ApiError` (401 UNAUTHORIZED)."""
+        signed_in = await self._look_up_on(connection, request)
         if signed_in is None:
-            raise self.unauthorized(request)
+            pending_cookies(request).extend(self._cookies.cleared())
+            raise _unauthorized()
         return signed_in
 
-    async def identify(self, request: Request, scope: str) -> Visitor | None:
+    async def identify(self, request: Request, scope: str | None, *, extends: bool = True) -> Visitor | None:
         """Return who is signed in, or the user of the API token of *request* if it is valid and has *scope*.
 
-        None if neither is there. Records the use of a token. Raises `ApiError` (401 for a token that is not valid, 403
-        for one without *scope*) and `DatabaseUnavailableError`.
+        None if neither is there; without a *scope* no token is accepted. Records the use of a token; extends a session unless *extends* is False. Raises
+        `ApiError` (401 for a token that is not valid, 403 for one without *scope*) and `DatabaseUnavailableError`.
         """
-        text = api_token(request)
-        if text is None:
-            signed_in = await self.find(request)
+        text = _api_token(request)
+        if text is None or scope is None:
+            signed_in = await (self.find(request) if extends else self.look_up(request))
             return Visitor(signed_in.user, signed_in.session, None) if signed_in else None
         found = await self._database.read(lambda connection: api_tokens.find_token(connection, text))
         if found is None:
@@ -164,33 +155,58 @@ class Visitors:
             await self._database.write(lambda c: api_tokens.record_use(c, record, address))
         return Visitor(user, None, record)
 
-    async def identify_on(self, connection: AsyncConnection, request: Request, scope: str) -> Visitor | None:
-        """Do as `identify`, on *connection* and without recording anything: for the transaction after `identify`."""
-        text = api_token(request)
+    async def identify_on(self, connection: AsyncConnection, request: Request, scope: str) -> Visitor:
+        """Return who is signed in, or the user of the API token, on *connection*, after `identify`.
+
+        Raises `ApiError`: 401 if the session or the token is no longer valid.
+        """
+        text = _api_token(request)
         if text is None:
-            signed_in = await self.find_on(connection, request)
-            return Visitor(signed_in.user, signed_in.session, None) if signed_in else None
+            signed_in = await self.require_on(connection, request)
+            return Visitor(signed_in.user, signed_in.session, None)
         found = await api_tokens.find_token(connection, text)
         if found is None or found[0].refusal(found[1], utc_now()) or not found[0].allows(scope):
             raise _invalid_token()
         return Visitor(found[1], None, found[0])
 
-    def unauthorized(self, request: Request) -> ApiError:
-        """Return the error (401 UNAUTHORIZED) for a request without a session; cookies of a dead one are cleared."""
-        cookies = self._cookies.cleared() if self.token(request) is not None else ()
-        return ApiError(401, "UNAUTHORIZED", "Unauthorized", cookies=cookies)
+    async def _look_up_on(self, connection: AsyncConnection, request: Request) -> SignedIn | None:
+        token = self.token(request)
+        found = await find_session(connection, token) if token is not None else None
+        return SignedIn(*found) if found is not None and found[0].expires_at >= utc_now() else None
+
+    def _may_extend(self, request: Request) -> bool:
+        unwanted = request.query_params.get("disableRefresh")
+        return not unwanted and not self._cookies.dont_remember(request.headers.get("cookie"))
+
+    async def _extended(self, request: Request, session: Session, user: User) -> tuple[Session, User] | None:
+        """Extend *session*; None if it has been revoked since it was read."""
+        extended = await self._database.write(lambda connection: extend_session(connection, session, utc_now()))
+        if extended is None:
+            return None
+        pending_cookies(request).extend(self._cookies.signed_in(session.token, remember=True))
+        return extended, user
 
 
-def api_token(request: Request) -> str | None:
+def require_fresh(signed_in: SignedIn) -> None:
+    """Raise `ApiError` (403 SESSION_NOT_FRESH) unless the session is fresh."""
+    if not signed_in.is_fresh:
+        raise ApiError(403, "SESSION_NOT_FRESH", "Session is not fresh")
+
+
+def actor_of(request: Request, visitor: SignedIn | Visitor) -> Actor:
+    """Return who acts, for the audit log."""
+    return Actor(user_id=visitor.user.id, ip_address=client_address(request) or None)
+
+
+def _api_token(request: Request) -> str | None:
     """Return the API token of *request*, valid or not; None if its Authorization header is absent or another."""
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     value = value.strip()
     return value if scheme.lower() == "bearer" and value.startswith(api_tokens.PREFIX) else None
 
 
-def actor_of(request: Request, visitor: SignedIn | Visitor) -> Actor:
-    """Return who acts, for the audit log."""
-    return Actor(user_id=visitor.user.id, ip_address=client_address(request) or None)
+def _unauthorized() -> ApiError:
+    return ApiError(401, "UNAUTHORIZED", "Unauthorized")
 
 
 def _invalid_token() -> ApiError:

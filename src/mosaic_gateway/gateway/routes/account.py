@@ -7,7 +7,6 @@ so a session that is revoked during a request changes nothing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import TypeVar
 
 from psycopg import AsyncConnection
@@ -24,13 +23,12 @@ from mosaic_gateway.gateway.messages import JSON, ApiError, json_response, read_
 from mosaic_gateway.gateway.routes.endpoint import endpoint_route
 from mosaic_gateway.gateway.routes.fields import read_fields
 from mosaic_gateway.gateway.routes.passwords import PasswordCheck
-from mosaic_gateway.gateway.signed_in import SignedIn, Visitors, actor_of
+from mosaic_gateway.gateway.signed_in import SignedIn, Visitors, actor_of, require_fresh
 
 __all__ = ["AccountRoutes"]
 
 T = TypeVar("T")
 
-FRESH = timedelta(days=1)  # better-auth's ``session.freshAge``
 #: Fields of a user that only an admin sets.
 PROTECTED = ("role", "banned", "banReason", "banExpires")
 STATUS = {"status": True}
@@ -60,8 +58,7 @@ class AccountRoutes:
     async def list_sessions(self, request: Request) -> Response:
         """``GET list-sessions``: the own sessions; needs a session that began within the last 24 hours."""
         signed_in = await self._visitors.require(request)
-        if not _is_fresh(signed_in):
-            raise ApiError(403, "SESSION_NOT_FRESH", "Session is not fresh")
+        require_fresh(signed_in)
         found = await self._database.read(
             lambda connection: session_list.list_sessions(connection, signed_in.user.id, since=utc_now())
         )
@@ -72,6 +69,7 @@ class AccountRoutes:
         fields = await read_fields(request)
         token = fields.text("token")
         fields.check()
+        await self._visitors.require(request)
 
         async def revoke(connection: AsyncConnection, signed_in: SignedIn) -> bool:
             actor, user_id = actor_of(request, signed_in), signed_in.user.id
@@ -86,6 +84,7 @@ class AccountRoutes:
     async def revoke_sessions(self, request: Request) -> Response:
         """``POST revoke-sessions``: end all of the own sessions, this one too."""
         await read_body(request, (JSON,))
+        await self._visitors.require(request)
 
         async def revoke(connection: AsyncConnection, signed_in: SignedIn) -> None:
             actor, user_id = actor_of(request, signed_in), signed_in.user.id
@@ -97,6 +96,7 @@ class AccountRoutes:
     async def revoke_other_sessions(self, request: Request) -> Response:
         """``POST revoke-other-sessions``: end all of the own sessions except this one."""
         await read_body(request, (JSON,))
+        await self._visitors.require(request)
 
         async def revoke(connection: AsyncConnection, signed_in: SignedIn) -> None:
             actor, session = actor_of(request, signed_in), signed_in.session
@@ -122,7 +122,7 @@ class AccountRoutes:
             changes["image"] = fields.image()
         fields.check()
         if not changes:
-            raise ApiError(400, None, "No fields to update")
+            raise ApiError(400, "", "No fields to update")
 
         async def update(connection: AsyncConnection, signed_in: SignedIn) -> None:
             actor, user_id = actor_of(request, signed_in), signed_in.user.id
@@ -141,10 +141,11 @@ class AccountRoutes:
         fields.optional_text("callbackURL")
         fields.check()
         signed_in = await self._visitors.require(request)
+        await self._passwords.limit(request)
         if email == signed_in.user.email:
-            raise ApiError(400, None, "Email is the same")
+            raise ApiError(400, "", "Email is the same")
         if signed_in.user.email_verified:
-            raise ApiError(400, None, "Verification email isn't enabled")
+            raise ApiError(400, "", "Verification email isn't enabled")
 
         async def change(connection: AsyncConnection, signed_in: SignedIn) -> None:
             actor, user_id = actor_of(request, signed_in), signed_in.user.id
@@ -165,10 +166,10 @@ class AccountRoutes:
         fields.check()
         signed_in = await self._visitors.require(request)
         if password:
-            await self._passwords.require(signed_in.user, password)
+            await self._passwords.require(request, signed_in.user, password)
         if token:  # only better-auth's e-mails contain one
             raise ApiError(404, "INVALID_TOKEN", "Invalid token")
-        if not password and not _is_fresh(signed_in):
+        if not password and not signed_in.is_fresh:
             raise ApiError(400, "SESSION_EXPIRED", "Session expired. Re-authenticate to perform this action.")
 
         async def delete(connection: AsyncConnection, signed_in: SignedIn) -> None:
@@ -187,8 +188,4 @@ class AccountRoutes:
         return await self._database.write(run)
 
     def _renewed(self, request: Request, token: str) -> list[str]:
-        return self._cookies.signed_in(token, remember=self._cookies.remembers(request.headers.get("cookie")))
-
-
-def _is_fresh(signed_in: SignedIn) -> bool:
-    return utc_now() - signed_in.session.created_at < FRESH
+        return self._cookies.signed_in(token, remember=not self._cookies.dont_remember(request.headers.get("cookie")))

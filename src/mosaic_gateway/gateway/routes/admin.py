@@ -16,10 +16,11 @@ from starlette.routing import Route
 
 from mosaic_gateway.auth import administration, permissions, user_search
 from mosaic_gateway.auth.better_auth_format import utc_now
-from mosaic_gateway.auth.passwords import Hasher, check_length, hash_password
+from mosaic_gateway.auth.passwords import check_length, hash_password
 from mosaic_gateway.auth.users import NewUser, check_new_email
 from mosaic_gateway.gateway.database import Database
 from mosaic_gateway.gateway.messages import ApiError, issues_error, json_response
+from mosaic_gateway.gateway.password_work import PasswordWork
 from mosaic_gateway.gateway.routes import admin_fields
 from mosaic_gateway.gateway.routes.admin_access import PREFIX, AdminAccess, Permission, read_user_id
 from mosaic_gateway.gateway.routes.endpoint import endpoint_route
@@ -40,9 +41,9 @@ DELETE = Permission("user", "delete", "delete users")
 class AdminRoutes:
     """The endpoints that list, create, change, ban and remove users."""
 
-    def __init__(self, database: Database, hasher: Hasher, access: AdminAccess) -> None:
+    def __init__(self, database: Database, passwords: PasswordWork, access: AdminAccess) -> None:
         self._database = database
-        self._hasher = hasher
+        self._passwords = passwords
         self._access = access
 
     def routes(self) -> list[Route]:
@@ -89,7 +90,7 @@ class AdminRoutes:
         email = check_new_email(email)
         if password:
             check_length(password)
-        password_hash = await self._hasher.run(email, hash_password, password) if password else None
+        password_hash = await self._passwords.run(request, hash_password, password) if password else None
         new = NewUser(name=name, email=email, password_hash=password_hash, role=role)
 
         async def create(connection: AsyncConnection, visitor: Visitor) -> dict[str, object]:

@@ -15,7 +15,7 @@ from mosaic_gateway.auth.last_admin import lock_admins
 from mosaic_gateway.gateway.database import Database
 from mosaic_gateway.gateway.messages import ApiError
 from mosaic_gateway.gateway.routes.fields import read_fields
-from mosaic_gateway.gateway.signed_in import Visitor, Visitors, api_token
+from mosaic_gateway.gateway.signed_in import Visitor, Visitors
 
 __all__ = ["PREFIX", "AdminAccess", "Permission", "read_user_id"]
 
@@ -51,7 +51,7 @@ class AdminAccess:
         """Return who asks. Raises `ApiError`: 401, or 403 for an API token without *scope*."""
         visitor = await self._visitors.identify(request, scope)
         if visitor is None:
-            raise self._unauthorized(request)
+            raise _unauthorized()
         return visitor
 
     async def reads(self, request: Request, permission: Permission) -> Visitor:
@@ -69,14 +69,11 @@ class AdminAccess:
 
         So of two admins who demote each other at once, the second is no admin any more. Raises `ApiError`: 401, 403.
         """
-        if api_token(request) is not None:
-            await self.identify(request, ADMIN)  # records the use of the token, or its refusal
+        await self.identify(request, ADMIN)  # extends the session, or records the use of the token
 
         async def run(connection: AsyncConnection) -> T:
             await lock_admins(connection)
             visitor = await self._visitors.identify_on(connection, request, ADMIN)
-            if visitor is None:
-                raise self._unauthorized(request)
             return await change(connection, permission.check(visitor))
 
         try:
@@ -85,8 +82,9 @@ class AdminAccess:
             code = "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL"
             raise ApiError(400, code, "User already exists. Use another email.") from error
 
-    def _unauthorized(self, request: Request) -> ApiError:
-        return ApiError(401, None, "", cookies=self._visitors.unauthorized(request).cookies)
+
+def _unauthorized() -> ApiError:
+    return ApiError(401, "", "")  # the plugin's answer has no body
 
 
 async def read_user_id(request: Request) -> str:

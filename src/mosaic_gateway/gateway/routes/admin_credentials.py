@@ -14,9 +14,10 @@ from starlette.routing import Route
 
 from mosaic_gateway.auth import administration, permissions, reset_tokens, session_list
 from mosaic_gateway.auth.better_auth_format import iso
-from mosaic_gateway.auth.passwords import Hasher, check_length, hash_password
+from mosaic_gateway.auth.passwords import check_length, hash_password
 from mosaic_gateway.gateway.database import Database
-from mosaic_gateway.gateway.messages import client_address, json_response
+from mosaic_gateway.gateway.messages import json_response
+from mosaic_gateway.gateway.password_work import PasswordWork
 from mosaic_gateway.gateway.routes.admin_access import PREFIX, AdminAccess, Permission, read_user_id
 from mosaic_gateway.gateway.routes.admin_fields import permission_request
 from mosaic_gateway.gateway.routes.endpoint import endpoint_route
@@ -34,9 +35,9 @@ SET_PASSWORD = Permission("user", "set-password", "set users password")
 class AdminCredentialRoutes:
     """The endpoints of sessions, passwords and permissions; ``create-reset-link`` is the gateway's own."""
 
-    def __init__(self, database: Database, hasher: Hasher, access: AdminAccess, base_url: str) -> None:
+    def __init__(self, database: Database, passwords: PasswordWork, access: AdminAccess, base_url: str) -> None:
         self._database = database
-        self._hasher = hasher
+        self._passwords = passwords
         self._access = access
         self._base_url = base_url
 
@@ -60,7 +61,7 @@ class AdminCredentialRoutes:
         await self._access.administers(request, SET_PASSWORD)
         check_length(password)
         await self._database.read(lambda connection: administration.find_user(connection, user_id))
-        password_hash = await self._hasher.run(client_address(request), hash_password, password)
+        password_hash = await self._passwords.run(request, hash_password, password)
 
         async def set_password(connection: AsyncConnection, visitor: Visitor) -> None:
             keep = visitor.session.token if visitor.session else None

@@ -110,7 +110,7 @@ async def permission_request(request: Request) -> Mapping[str, Sequence[str]]:
     if issues:
         raise issues_error(issues)
     if given == ["permission"]:
-        raise ApiError(400, None, "invalid permission check. no permission(s) were passed.")
+        raise ApiError(400, "", "invalid permission check. no permission(s) were passed.")
     permissions: Mapping[str, Sequence[str]] = body["permissions"]
     return permissions
 

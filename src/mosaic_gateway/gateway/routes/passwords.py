@@ -5,6 +5,9 @@ There is no mail server: an admin issues the link with which a user sets a new p
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 from psycopg import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,52 +16,58 @@ from starlette.routing import Route
 from mosaic_gateway.auth import administration, own_account, reset_tokens
 from mosaic_gateway.auth.cookies import Cookies
 from mosaic_gateway.auth.errors import UserNotFoundError
-from mosaic_gateway.auth.passwords import Hasher, check_length, check_not_too_long, hash_password, verify_password
+from mosaic_gateway.auth.passwords import check_length, check_not_too_long, hash_password, verify_password
 from mosaic_gateway.auth.sessions import Session, new_session
 from mosaic_gateway.auth.users import User
 from mosaic_gateway.gateway.database import Database
 from mosaic_gateway.gateway.messages import ApiError, client_address, json_response, user_agent
+from mosaic_gateway.gateway.protection import Protection
 from mosaic_gateway.gateway.routes.endpoint import endpoint_route
 from mosaic_gateway.gateway.routes.fields import read_fields
 from mosaic_gateway.gateway.signed_in import Visitors, actor_of
 
 __all__ = ["PasswordCheck", "PasswordRoutes"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 class PasswordCheck:
-    """Compares a password with the stored hash of a user."""
+    """Compares a password with the stored hash of a user who is signed in; attempts are limited as at sign-in."""
 
-    def __init__(self, database: Database, hasher: Hasher) -> None:
+    def __init__(self, database: Database, protection: Protection) -> None:
         self._database = database
-        self._hasher = hasher
+        self._protection = protection
 
-    async def is_right(self, user: User, password: str) -> bool:
-        """Return whether *password* is the user's. Raises `PasswordTooLongError`."""
-        check_not_too_long(password)
-        return await self._hasher.run(user.id, verify_password, await self._stored(user), password)
+    async def run(self, request: Request, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return the result of *work*, which computes a hash."""
+        return await self._protection.passwords.run(request, work, *args, **kwargs)
 
-    async def require(self, user: User, password: str) -> str:
-        """Return the stored hash if it is one of *password*. Raises `ApiError` (400) and `PasswordTooLongError`."""
+    async def limit(self, request: Request) -> None:
+        """Count *request*, three in ten seconds for each address and path. Raises `ApiError` (429)."""
+        await self._protection.limits.require(request, request.url.path.removeprefix("/api/auth"))
+
+    async def require(self, request: Request, user: User, password: str) -> str:
+        """Return the stored hash of *user* if it is one of *password*.
+
+        Raises `ApiError` (400 INVALID_PASSWORD or CREDENTIAL_ACCOUNT_NOT_FOUND, 429) and `PasswordTooLongError`.
+        """
         check_not_too_long(password)
-        stored = await self._stored(user)
+        await self.limit(request)
+        stored = await self._database.read(lambda connection: own_account.find_password_hash(connection, user.id))
         if stored is None:
             raise ApiError(400, "CREDENTIAL_ACCOUNT_NOT_FOUND", "Credential account not found")
-        if not await self._hasher.run(user.id, verify_password, stored, password):
+        if not await self.run(request, verify_password, stored, password):
+            await self._protection.record.failed(request, "INVALID_PASSWORD", user_id=user.id)
             raise _invalid_password()
         return stored
-
-    async def _stored(self, user: User) -> str | None:
-        return await self._database.read(lambda connection: own_account.find_password_hash(connection, user.id))
 
 
 class PasswordRoutes:
     """The endpoints change-password, verify-password, reset-password and request-password-reset."""
 
-    def __init__(
-        self, database: Database, hasher: Hasher, cookies: Cookies, visitors: Visitors, check: PasswordCheck
-    ) -> None:
+    def __init__(self, database: Database, cookies: Cookies, visitors: Visitors, check: PasswordCheck) -> None:
         self._database = database
-        self._hasher = hasher
         self._cookies = cookies
         self._visitors = visitors
         self._check = check
@@ -80,8 +89,8 @@ class PasswordRoutes:
         fields.check()
         user = (await self._visitors.require(request)).user
         check_length(new)
-        verified_hash = await self._check.require(user, current)
-        password_hash = await self._hasher.run(client_address(request), hash_password, new)
+        verified_hash = await self._check.require(request, user, current)
+        password_hash = await self._check.run(request, hash_password, new)
         replacement = self._new_session(request, user) if revoke_others else None
 
         async def change(connection: AsyncConnection) -> bool:
@@ -107,8 +116,12 @@ class PasswordRoutes:
         password = fields.text("password")
         fields.check()
         user = (await self._visitors.require(request)).user
-        if not await self._check.is_right(user, password):
-            raise _invalid_password()
+        try:
+            await self._check.require(request, user, password)
+        except ApiError as error:
+            if error.code != "CREDENTIAL_ACCOUNT_NOT_FOUND":
+                raise
+            raise _invalid_password() from error
         return json_response({"status": True})
 
     async def reset_password(self, request: Request) -> Response:
@@ -125,7 +138,7 @@ class PasswordRoutes:
         check_length(password)
         if await self._database.read(lambda connection: reset_tokens.find_user_id(connection, token)) is None:
             raise _invalid_token()
-        password_hash = await self._hasher.run(client_address(request), hash_password, password)
+        password_hash = await self._check.run(request, hash_password, password)
         address = client_address(request) or None
 
         async def reset(connection: AsyncConnection) -> str | None:
@@ -155,7 +168,7 @@ class PasswordRoutes:
         )
 
     def _remembers(self, request: Request) -> bool:
-        return self._cookies.remembers(request.headers.get("cookie"))
+        return not self._cookies.dont_remember(request.headers.get("cookie"))
 
 
 def _invalid_password() -> ApiError:
