@@ -68,13 +68,15 @@ async def create_first_admin(connection: AsyncConnection, new: NewUser) -> User:
     return await _insert_admin(connection, new, None)
 
 
-async def create_user(connection: AsyncConnection, new: NewUser) -> User:
+async def create_user(
+    connection: AsyncConnection, new: NewUser, *, actor_id: str | None = None, ip_address: str | None = None
+) -> User:
     """Insert *new*; creating an admin invalidates the set-up token. Raises `UserExistsError`."""
-    if new.role == "admin":
+    if "admin" in new.role.split(","):
         await connection.execute(LOCK)
         await setup_tokens.revoke(connection)
     user = await insert_user(connection, new)
-    await users.record_action(connection, "user.create", target=user.id)
+    await users.record_action(connection, "user.create", target=user.id, actor_id=actor_id, ip_address=ip_address)
     return user
 
 

@@ -23,11 +23,17 @@ from mosaic_gateway.gateway.messages import empty, json_response
 from mosaic_gateway.gateway.pages import page_routes
 from mosaic_gateway.gateway.protection import Protection
 from mosaic_gateway.gateway.request_boundary import RequestBoundary
+from mosaic_gateway.gateway.routes.account import AccountRoutes
+from mosaic_gateway.gateway.routes.admin import AdminRoutes
+from mosaic_gateway.gateway.routes.admin_access import AdminAccess
+from mosaic_gateway.gateway.routes.admin_credentials import AdminCredentialRoutes
 from mosaic_gateway.gateway.routes.auth import AuthRoutes
 from mosaic_gateway.gateway.routes.bootstrap import BootstrapRoutes
 from mosaic_gateway.gateway.routes.forward import ForwardRoutes
 from mosaic_gateway.gateway.routes.health import HealthRoutes
+from mosaic_gateway.gateway.routes.passwords import PasswordCheck, PasswordRoutes
 from mosaic_gateway.gateway.routes.sign_in import SignInRoutes
+from mosaic_gateway.gateway.routes.tokens import TokenRoutes
 from mosaic_gateway.gateway.signed_in import Visitors
 from mosaic_gateway.gateway.sweep import sweep_regularly
 from mosaic_gateway.gateway.web_settings import WebSettings
@@ -81,12 +87,18 @@ def create_app(services: Services) -> Starlette:
 
 def _routes(services: Services, database: Database, hasher: Hasher) -> list[Route]:
     cookies = Cookies(services.auth_secret, services.web.base_url, services.web.cookie_domain)
-    protection = Protection.of(database, cookies, hasher)
+    visitors, protection = Visitors(database, cookies), Protection.of(database, cookies, hasher)
+    passwords, access = PasswordCheck(database, protection), AdminAccess(database, visitors)
     return [
         *AuthRoutes(database, cookies).routes(),
         *SignInRoutes(database, cookies, protection).routes(),
+        *AccountRoutes(database, cookies, visitors, passwords).routes(),
+        *PasswordRoutes(database, cookies, visitors, passwords).routes(),
+        *AdminRoutes(database, protection.passwords, access).routes(),
+        *AdminCredentialRoutes(database, protection.passwords, access, services.web.base_url).routes(),
+        *TokenRoutes(database, visitors).routes(),
         *BootstrapRoutes(database, cookies, protection).routes(),
-        *ForwardRoutes(Visitors(database, cookies), cookies, services.web).routes(),
+        *ForwardRoutes(visitors, cookies, services.web).routes(),
         *HealthRoutes(database, version=services.version, instance_id=services.instance_id).routes(),
         *page_routes(),
     ]

@@ -22,6 +22,7 @@ SHOWN = 200  # characters of a refused header in the log
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Requests that sign in: checked without cookies too, so that no site signs its visitor in as another person.
 SIGN_IN_PATHS = ("/api/auth/sign-in/", "/api/auth/sign-up/", "/api/bootstrap/setup")
+FALSY = (None, False, 0, "")  # JSON values that JavaScript reads as false; an empty list is none of them
 FETCH_METADATA = ("sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
 #: Field with a URL → the code for one that is not trusted, and the name in its message.
 URL_FIELDS: Mapping[str, tuple[str, str]] = {
@@ -62,8 +63,10 @@ def check_urls(request: Request, body: object) -> None:
     fields = body if isinstance(body, dict) else {}
     origins: TrustedOrigins | None = None
     for field, (code, label) in URL_FIELDS.items():
-        url = fields.get(field) or (request.query_params.get(field) if field == "callbackURL" else None)
-        if not url:
+        url = fields.get(field)
+        if url in FALSY and field == "callbackURL":
+            url = request.query_params.get(field)
+        if url in FALSY:
             continue
         if not isinstance(url, str):
             raise ApiError(400, "", f"Invalid {label}: expected a string")

@@ -22,7 +22,7 @@ from mosaic_gateway.auth.better_auth_format import utc_now
 from mosaic_gateway.auth.cookies import Cookies
 from mosaic_gateway.auth.sessions import Session
 from mosaic_gateway.auth.users import User
-from mosaic_gateway.forward_rules import PUBLIC, AmbiguousPathError, ForwardRule, find_rule
+from mosaic_gateway.forward_rules import PUBLIC, TOKEN, AmbiguousPathError, ForwardRule, find_rule
 from mosaic_gateway.gateway.messages import ApiError, json_response, pending_cookies
 from mosaic_gateway.gateway.original_request import OriginalRequest, original_request
 from mosaic_gateway.gateway.origins import TrustedOrigins
@@ -30,12 +30,13 @@ from mosaic_gateway.gateway.path_readings import MalformedPathError, path_readin
 from mosaic_gateway.gateway.proxies import TrustedProxies
 from mosaic_gateway.gateway.request_boundary import FORWARD_CHECK, request_peer
 from mosaic_gateway.gateway.routes.endpoint import endpoint_route
-from mosaic_gateway.gateway.signed_in import Visitors
+from mosaic_gateway.gateway.signed_in import SignedIn, Visitor, Visitors
 from mosaic_gateway.gateway.web_settings import WebSettings
 from mosaic_gateway.web_origin import Origin
 
 __all__ = ["ForwardRoutes"]
 
+SCOPE = "forward"  # of an API token
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 EXTENDED, EXTENDED_FOR = "extended", 3600  # a cookie and its seconds: no second redirect to ``forward/extend``
 URL_MAX = 2000  # characters of a URL to return to; proxies limit the size of a response's headers
@@ -76,13 +77,16 @@ class ForwardRoutes:
         rule = self._rule(original)
         if rule.allow == PUBLIC:
             return _permission(None, "")
-        signed_in = await self._visitors.look_up(request)
-        if signed_in is None:
+        if rule.allow == TOKEN:
+            visitor: Visitor | SignedIn | None = await self._visitors.identify(request, SCOPE, extends=False)
+        else:
+            visitor = await self._visitors.look_up(request)
+        if visitor is None:
             return self._via(request, original, "/?return=") or _unauthorized()
-        user = signed_in.user
-        if _is_banned(user) or not rule.permits(_roles(user)):
+        user, session = visitor.user, visitor.session
+        if user.is_banned(utc_now()) or not rule.permits(user.roles):
             raise ApiError(403, "FORBIDDEN", f"{user.email} may not open {original.host}")
-        extension = self._extension(request, original, signed_in.session)
+        extension = self._extension(request, original, session) if session else None
         return extension or _permission(user, user.email if self._web.forward_user == "email" else user.id)
 
     async def extend(self, request: Request) -> Response:
@@ -144,7 +148,7 @@ def _unauthorized() -> Response:
 def _permission(user: User | None, identity: str) -> Response:
     """Return 200 with the headers of *user*, who is *identity*, all empty without a user; texts are in UTF-8."""
     response = Response(None, 200, {"cache-control": "no-store"})
-    values = ("", "", "", "") if user is None else (identity, user.email, user.name, ",".join(_roles(user)))
+    values = ("", "", "", "") if user is None else (identity, user.email, user.name, ",".join(user.roles))
     names = (b"remote-user", b"remote-email", b"remote-name", b"remote-groups")
     response.raw_headers.extend(zip(names, map(_header_value, values), strict=True))
     return response
@@ -152,15 +156,6 @@ def _permission(user: User | None, identity: str) -> Response:
 
 def _header_value(text: str) -> bytes:
     return UNPRINTABLE.sub(" ", text).strip().encode()
-
-
-def _roles(user: User) -> list[str]:
-    """Return the roles, which better-auth joins with commas; a user without any has the role ``user``."""
-    return [role.strip() for role in (user.role or "user").split(",")]
-
-
-def _is_banned(user: User) -> bool:
-    return bool(user.banned) and (user.ban_expires is None or user.ban_expires >= utc_now())
 
 
 def _is_navigation(request: Request, method: str) -> bool:
