@@ -192,6 +192,7 @@ def test_what_a_client_says_about_its_request_is_not_believed(behind: Behind) ->
         assert behind.get("grafana", cookie=bob, **dropped).status == 403, name
     assert behind.get("grafana", **lies).status in {401, 403}
     assert behind.get("grafana", cookie=bob, **lies).status == 403
+    assert behind.get("wiki", cookie=bob, **lies).status == 200
     without = behind.get("wiki", cookie=bob, Connection="keep-alive, Remote-User, Remote-Groups", **SPOOFED)
     assert received(without).get("remote-user", "bob") == "bob"
     assert received(without).get("remote-groups", "user") == "user"
