@@ -11,15 +11,18 @@ import os
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from mosaic_gateway.errors import UsageError
+from mosaic_gateway.forward_rules import ForwardSettings, parse_forward
 from mosaic_gateway.fs.files import parse_toml, read_regular
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import NotInstalledError
+from mosaic_gateway.web_origin import Origin, OriginPattern, is_address, parse_authority
 
 __all__ = [
     "DEFAULT_HOST",
@@ -44,7 +47,6 @@ SYSTEM_HOME = Path("/var/lib/mosaic-gateway")
 LARGEST_PORT = 65535
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, not bound
 SECRETS = frozenset({"database_url", "auth_secret"})
-EXAMPLES: Mapping[str, str] = {"trusted_origins": "https://app.example.com", "trusted_proxies": "127.0.0.1"}
 
 
 class ConfigError(UsageError):
@@ -92,6 +94,7 @@ class Config:
     trusted_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     cookie_domain: str | None = None
+    forward: ForwardSettings = field(default_factory=ForwardSettings)
     auth_secret: Secret | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -135,6 +138,7 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "trusted_origins": ("MOSAIC_GATEWAY_TRUSTED_ORIGINS",),
     "trusted_proxies": ("MOSAIC_GATEWAY_TRUSTED_PROXIES",),
     "cookie_domain": ("MOSAIC_GATEWAY_COOKIE_DOMAIN",),
+    "forward": (),
     "auth_secret": ("BETTER_AUTH_SECRET",),
 }
 
@@ -173,7 +177,9 @@ def load_config(home: Home, *, flags: Mapping[str, Any], environ: Mapping[str, s
         elif name in stored:
             values[name], sources[name] = stored[name], str(home.config_file)
     _choose_engine(values, sources, stored)
-    return Config(home=home, sources=sources, **{k: parsed(k, v, sources[k]) for k, v in values.items()})
+    config = Config(home=home, sources=sources, **{k: parsed(k, v, sources[k]) for k, v in values.items()})
+    _check_cookie_domain(config)
+    return config
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
@@ -238,7 +244,7 @@ def parsed(name: str, value: Any, source: str) -> Any:
     try:
         return convert(value)
     except (TypeError, ValueError) as error:
-        displayed = "the value" if name in SECRETS else repr(value)
+        displayed = "the value" if name in SECRETS else str(error) if name == "forward" else repr(value)
         raise ConfigError(f"invalid value for {name} from {source}: {displayed}", hint=_hint(name)) from error
 
 
@@ -265,12 +271,46 @@ def _port(value: Any) -> int:
     return number
 
 
-def _web_address(value: Any) -> str:
+def _base_url(value: Any) -> str:
+    """Return an origin as written; a path would need to be in every link, cookie and response, and is refused."""
     text = _text(value)
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or {"?", "#"} & set(text):
+    if Origin.of(text) is None or urlsplit(text).path not in {"", "/"} or {"?", "#"} & set(text):
         raise ValueError(text)
     return text
+
+
+def _trusted_origins(value: Any) -> tuple[str, ...]:
+    texts = _texts(value)
+    for text in texts:
+        if OriginPattern.of(text) is None:
+            _base_url(text)
+    return texts
+
+
+def _trusted_proxies(value: Any) -> tuple[str, ...]:
+    texts = _texts(value)
+    for text in texts:
+        if text != "unix":
+            ip_network(text)
+    return texts
+
+
+def _cookie_domain(value: Any) -> str:
+    """Return the domain in lower case, without better-auth's dot before it; never an address, nor a single label."""
+    domain = _text(value).lower().removeprefix(".")
+    if parse_authority(domain) != (domain, None) or is_address(domain) or "." not in domain:
+        raise ValueError(value)
+    return domain
+
+
+def _check_cookie_domain(config: Config) -> None:
+    """Raise `ConfigError` if browsers would refuse the cookies, since the gateway is not in their domain."""
+    domain, host = config.cookie_domain, urlsplit(config.url).hostname or ""
+    if domain is not None and host != domain and not host.endswith(f".{domain}"):
+        raise ConfigError(
+            f"invalid value for cookie_domain from {config.sources['cookie_domain']}: {host} is not in {domain}",
+            hint="Set base_url to the address of the gateway, and cookie_domain to a domain that contains its host.",
+        )
 
 
 def _directory(value: Any) -> Path:
@@ -288,23 +328,32 @@ CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "database_url": _secret,
     "postgres_bin": _directory,
     "pglite_dir": _directory,
-    "base_url": _web_address,
-    "trusted_origins": _texts,
-    "trusted_proxies": _texts,
+    "base_url": _base_url,
+    "trusted_origins": _trusted_origins,
+    "trusted_proxies": _trusted_proxies,
+    "cookie_domain": _cookie_domain,
+    "forward": parse_forward,
     "auth_secret": _secret,
 }
 
 
+#: Setting -> what to write instead of an invalid value.
+HINTS: Mapping[str, str] = {
+    "cookie_domain": "Give a domain of two or more parts that contains the host of base_url, such as example.com.",
+    "forward": "Correct it in the file; docs/reference/configuration.md describes the rules.",
+    "port": f"Give a number from 1 to {LARGEST_PORT}.",
+    "engine": f"Give one of: {', '.join(EngineName)}.",
+    "base_url": "Give a URL without a path, such as https://gateway.example.com; a host with other letters than"
+    " ASCII in its ASCII form (xn--…). For a path of another server, give the gateway a subdomain of its own.",
+    "trusted_origins": 'Give a list of origins (scheme, host and port, no path) and patterns, such as ["https://app.example.com",'
+    ' "https://*.example.com"].',
+    "trusted_proxies": 'Give a list of addresses, networks and the word unix, such as ["127.0.0.1", "10.1.0.0/16"]; a'
+    " network's address has no bits beyond its prefix, and a host name is none.",
+}
+
+
 def _hint(name: str) -> str:
-    if name == "port":
-        return f"Give a number from 1 to {LARGEST_PORT}."
-    if name == "engine":
-        return f"Give one of: {', '.join(EngineName)}."
-    if name == "base_url":
-        return "Give a URL such as https://gateway.example.com."
-    if name.startswith("trusted_"):
-        return f'Give a list such as {name} = ["{EXAMPLES[name]}"].'
-    return "Give a string that is not empty."
+    return HINTS.get(name, "Give a string that is not empty.")
 
 
 def _url_host(host: str) -> str:

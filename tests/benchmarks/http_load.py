@@ -14,7 +14,9 @@ import asyncio
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,13 +35,19 @@ class Tally:
 
 
 class Caller(asyncio.Protocol):
-    """One connection that sends *request* again after each response."""
+    """One connection that sends *request* again after each response, but no earlier than every *interval* seconds.
 
-    def __init__(self, request: bytes, tally: Tally) -> None:
+    Latencies are counted from when a request was due: one that waits for a slow response before it counts that too.
+    """
+
+    def __init__(self, request: bytes, tally: Tally, interval: float = 0.0, delay: float = 0.0) -> None:
         self._request = request
         self._tally = tally
+        self._interval = interval
+        self._delay = delay
+        self._timer: asyncio.TimerHandle | None = None
         self._buffer = b""
-        self._sent = 0.0
+        self._due = 0.0
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
 
@@ -47,20 +55,22 @@ class Caller(asyncio.Protocol):
         """Send the first request."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._send()
+        self._due = time.perf_counter() + self._delay
+        self._schedule()
 
     def data_received(self, data: bytes) -> None:
         """Count a complete response and send the next request."""
         self._buffer += data
         head, separator, body = self._buffer.partition(b"\r\n\r\n")
-        if not separator or len(body) < _content_length(head):
+        if not separator or not _is_complete(head.lower(), body):
             return
         if self._tally.counting:
-            self._tally.latencies.append(time.perf_counter() - self._sent)
+            self._tally.latencies.append(time.perf_counter() - self._due)
             status = head[9:12].decode()
             self._tally.statuses[status] = self._tally.statuses.get(status, 0) + 1
         self._buffer = b""
-        self._send()
+        self._due = self._due + self._interval if self._interval else time.perf_counter()
+        self._schedule()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Mark this connection as closed."""
@@ -69,35 +79,53 @@ class Caller(asyncio.Protocol):
 
     def stop(self) -> None:
         """Abort the connection."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()
 
+    def _schedule(self) -> None:
+        wait = self._due - time.perf_counter()
+        if wait > 0:
+            self._timer = asyncio.get_running_loop().call_later(wait, self._send)
+        else:
+            self._send()
+
     def _send(self) -> None:
         assert self._transport is not None
-        self._sent = time.perf_counter()
         self._transport.write(self._request)
 
 
-def _content_length(head: bytes) -> int:
-    lower = head.lower()
-    start = lower.index(b"content-length:") + len(b"content-length:")
-    return int(lower[start:].split(b"\r\n", 1)[0])
+def _is_complete(head: bytes, body: bytes) -> bool:
+    if b"transfer-encoding: chunked" in head:  # Node.js
+        return body.endswith(b"0\r\n\r\n")
+    start = head.index(b"content-length:") + len(b"content-length:")
+    return len(body) >= int(head[start:].split(b"\r\n", 1)[0])
+
+
+def _same(caller: Caller) -> Caller:
+    return caller
 
 
 async def load(
-    url: str, path: str, *, cookie: str = "", seconds: float = SECONDS, connections: int = CONNECTIONS
-) -> dict[str, object]:
-    """Return requests per second, latencies in milliseconds and the count of each status."""
+    url: str, path: str, *, cookie: str = "", headers: Sequence[str] = (), seconds: float = SECONDS,
+    connections: int = CONNECTIONS, rate: int = 0,
+) -> dict[str, object]:  # fmt: skip
+    """Return requests per second, latencies in milliseconds and the count of each status.
+
+    *rate* is the number of requests a second on all connections together, 0 for as many as are answered.
+    """
     parts = urlsplit(url)
-    lines = [f"GET {path} HTTP/1.1", f"Host: {parts.netloc}", *([f"Cookie: {cookie}"] if cookie else []), "", ""]
+    fields = [*headers, *([f"Cookie: {cookie}"] if cookie else [])]
+    lines = [f"GET {path} HTTP/1.1", f"Host: {parts.netloc}", *fields, "", ""]
     request, tally = "\r\n".join(lines).encode(), Tally()
     loop = asyncio.get_running_loop()
-    callers = [
-        (await loop.create_connection(lambda: Caller(request, tally), parts.hostname or "127.0.0.1", parts.port or 80))[
-            1
-        ]
-        for _ in range(connections)
-    ]
+    interval = connections / rate if rate else 0.0
+    callers = []
+    for number in range(connections):
+        caller = Caller(request, tally, interval, interval * number / connections)
+        await loop.create_connection(partial(_same, caller), parts.hostname or "127.0.0.1", parts.port or 80)
+        callers.append(caller)
     await asyncio.sleep(WARM_UP)
     tally.counting, start = True, time.perf_counter()
     await asyncio.sleep(seconds)
@@ -141,11 +169,16 @@ def main() -> None:
     parser.add_argument("--cookie-file", type=Path)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--connections", type=int, default=CONNECTIONS)
+    parser.add_argument("--rate", type=int, default=0, help="requests a second; 0: as many as are answered")
+    parser.add_argument("--header", action="append", default=[], help='a further header, such as "X-Forwarded-Uri: /"')
     arguments = parser.parse_args()
     cookie = read_cookie(arguments.cookie_file) if arguments.cookie_file else ""
     result = asyncio.run(
-        load(arguments.url, arguments.path, cookie=cookie, seconds=arguments.seconds, connections=arguments.connections)
-    )
+        load(
+            arguments.url, arguments.path, cookie=cookie, headers=arguments.header, seconds=arguments.seconds,
+            connections=arguments.connections, rate=arguments.rate,
+        )
+    )  # fmt: skip
     print(json.dumps(result))
 
 

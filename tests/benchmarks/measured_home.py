@@ -83,13 +83,21 @@ class MeasuredHome:
                 raise RuntimeError(cookie)
         return cookie
 
-    def load(self, path: str, cookie: str, *, seconds: float) -> Any:
-        """Put load on *path* from another process and return the results."""
+    def load(
+        self, path: str, cookie: str, *, seconds: float, connections: int = 64, rate: int = 0, url: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:  # fmt: skip
+        """Put load on *path* from another process and return the results; *url* is that of another server.
+
+        *rate* is the number of requests a second, 0 for as many as are answered.
+        """
         generator = Path(__file__).with_name("http_load.py")
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as jar:
             jar.write(cookie)
             jar.flush()
-            words = ["--url", self.url, "--path", path, "--cookie-file", jar.name, "--seconds", str(seconds)]
+            words = ["--url", url or self.url, "--path", path, "--cookie-file", jar.name, "--seconds", str(seconds)]
+            words += ["--connections", str(connections), "--rate", str(rate)]
+            words += [word for name, value in (headers or {}).items() for word in ("--header", f"{name}: {value}")]
             done = subprocess.run(
                 [sys.executable, generator, *words], capture_output=True, text=True, timeout=LIMIT, check=True
             )

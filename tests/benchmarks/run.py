@@ -3,7 +3,7 @@
 Print the table of docs/reference/performance.md.
 
     python tests/benchmarks/run.py [--rounds N] [--json FILE]
-        [--only install adopt upgrade start doctor help memory http attacks migrations pglite]
+        [--only install adopt upgrade start doctor help memory http attacks flood forward migrations pglite]
 
 Whole processes are timed from outside. Values are medians; ratios are computed within each round, so that
 changes of the machine's speed cancel out. Everything runs in a scratch directory and on loopback.
@@ -27,18 +27,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from floor import FloorInstall
+from forward_speed import measure as measure_forward_check
 from http_attacks import measure as measure_http_attacks
 from measured_home import MeasuredHome
 from migrations_speed import measure as measure_runner
 from pglite_speed import measure as measure_pglite_install
 from pglite_wire import measure as measure_pglite_wire
+from sign_in_flood import measure as measure_sign_ins
 from upgrade_speed import measure as measure_upgrades
 
 LOAD_SECONDS = 5
 ATTACK_SECONDS = 2
 PAUSE_AFTER_UNINSTALL = 6  # seconds
-#: Measurements that start a PostgreSQL server directly, which is not possible as root.
-NOT_AS_ROOT = {"attacks", "install", "upgrade", "migrations", "pglite"}
+#: Measurements that start a PostgreSQL server directly, or connect to the one of a home, which root cannot.
+NOT_AS_ROOT = {"attacks", "install", "upgrade", "migrations", "pglite", "forward"}
 SIGN_IN = {"name": "Bench", "email": "bench@example.com"}
 
 
@@ -212,6 +214,26 @@ def measure_attacks(_scratch: Path, rounds: int) -> list[Row]:
     return [Row(what=what, value=value, target=target) for what, value, target in lines]
 
 
+def measure_flood(scratch: Path, rounds: int) -> list[Row]:
+    """Measure a sign-in while one address floods the gateway with wrong passwords."""
+    home = MeasuredHome(scratch / "flood", free_port())
+    home.install()
+    try:
+        home.create_admin(**SIGN_IN)
+        lines = measure_sign_ins(home, SIGN_IN["email"], rounds)
+    finally:
+        home.purge()
+    return [Row(what=what, value=value, target=target) for what, value, target in lines]
+
+
+def measure_forward(scratch: Path, rounds: int) -> list[Row]:
+    """Measure forward authentication, compared with better-auth."""
+    return [
+        Row(what=what, value=value, target=target)
+        for what, value, target in measure_forward_check(scratch, rounds, free_port())
+    ]
+
+
 def measure_migrations(scratch: Path, rounds: int) -> list[Row]:
     """Measure the migration runner, compared with drizzle-orm and psql."""
     return [Row(what=what, value=value, target=target) for what, value, target in measure_runner(scratch, rounds)]
@@ -252,6 +274,8 @@ MEASUREMENTS: dict[str, Callable[[Path, int], list[Row]]] = {
     "memory": measure_memory,
     "http": measure_http,
     "attacks": measure_attacks,
+    "flood": measure_flood,
+    "forward": measure_forward,
     "migrations": measure_migrations,
     "pglite": measure_pglite,
 }

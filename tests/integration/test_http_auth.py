@@ -90,10 +90,15 @@ def test_session_from_sign_in_to_sign_out(gateway: Gateway) -> None:
     assert list(answer.json["user"]) == USER_KEYS
     token = answer.json["token"]
     assert re.fullmatch("[A-Za-z0-9]{32}", token)
-    assert len(answer.cookies) == 1
+    assert len(answer.cookies) == 2
     assert re.fullmatch(
         rf"better-auth\.session_token={token}\.[A-Za-z0-9%]+%3D; Max-Age=604800; Path=/; HttpOnly; SameSite=Lax",
         answer.cookies[0],
+    )
+    assert re.fullmatch(
+        r"better-auth\.known_device=device%3A[0-9a-f]{32}%3A[A-Za-z0-9]{32}\.[A-Za-z0-9%]+%3D; Max-Age=31536000;"
+        " Path=/; HttpOnly; SameSite=Lax",
+        answer.cookies[1],
     )
 
     current = gateway.get(SESSION, cookie=answer.cookie)
@@ -109,10 +114,12 @@ def test_session_from_sign_in_to_sign_out(gateway: Gateway) -> None:
     assert session["userAgent"] == "Tést/1"
     assert all(TIME.fullmatch(session[key]) for key in ("expiresAt", "createdAt", "updatedAt"))
     assert gateway.sql("SELECT expires_at - created_at = interval '7 days' FROM sessions") == [(True,)]
-    for bearer in (token, answer.cookie.split("=")[1]):
-        assert gateway.get(SESSION, authorization=f"Bearer {bearer}").json == current.json
+    signed = answer.headers["set-auth-token"]
+    assert answer.cookie.startswith(f"better-auth.session_token={signed};")
+    assert gateway.get(SESSION, authorization=f"Bearer {signed}").json == current.json
+    assert gateway.get(SESSION, authorization=f"Bearer {token}").json is None
 
-    out = gateway.request("POST", SIGN_OUT, headers={"cookie": answer.cookie})
+    out = gateway.request("POST", SIGN_OUT, headers={"cookie": answer.cookie, "origin": gateway.origin})
     assert (out.status, out.json, out.cookies) == (200, {"success": True}, CLEARED)
     assert gateway.sql("SELECT count(*) FROM sessions") == [(0,)]
     gone = gateway.get(SESSION, cookie=answer.cookie)
@@ -125,6 +132,7 @@ def test_remember_me_false(gateway: Gateway) -> None:
     assert [re.sub("=.*?;", ";", cookie, count=1) for cookie in answer.cookies] == [
         "better-auth.session_token; Path=/; HttpOnly; SameSite=Lax",
         "better-auth.dont_remember; Path=/; HttpOnly; SameSite=Lax",
+        "better-auth.known_device; Max-Age=31536000; Path=/; HttpOnly; SameSite=Lax",
     ]
     assert gateway.sql("SELECT expires_at - created_at = interval '1 day' FROM sessions") == [(True,)]
     assert gateway.get(SESSION, cookie=answer.cookie).json["user"]["email"] == EMAIL
@@ -145,9 +153,10 @@ def test_refused_sign_ins(gateway: Gateway) -> None:
     answers = [sign_in(gateway, password="wrong"), sign_in(gateway, email="unknown@example.com")]
     for stored in ("garbage", None):
         gateway.sql("UPDATE accounts SET password = %s", stored)
-        answers.append(sign_in(gateway))
+        answers.append(sign_in(gateway.elsewhere()))
     gateway.sql("DELETE FROM accounts")
-    answers.append(sign_in(gateway))
+    gateway.sql("DELETE FROM rate_limits")  # the attempts on the account
+    answers.append(sign_in(gateway.elsewhere()))
     assert [(answer.status, answer.json, answer.cookies) for answer in answers] == [(401, refused, ())] * 5
     assert gateway.sql("SELECT count(*) FROM sessions") == [(0,)]
 
@@ -225,7 +234,13 @@ def test_unknown_auth_paths_give_an_empty_404(http_shared: Gateway, method: str,
 
 
 def test_concurrent_sign_ins(gateway: Gateway) -> None:
-    """Concurrent sign-ins each get a token of their own."""
+    """Concurrent sign-ins, from devices that the account knows, each get a token of their own."""
+    clients = [gateway.elsewhere() for _ in range(6)]
+    devices = [sign_in(client).cookie for client in clients]
+
+    def again(client: Gateway, device: str) -> Answer:
+        return client.post(SIGN_IN, {"email": EMAIL, "password": PASSWORD}, cookie=device, origin=client.origin)
+
     with ThreadPoolExecutor(8) as threads:
-        tokens = {answer.json["token"] for answer in threads.map(lambda _: sign_in(gateway), range(6))}
+        tokens = {answer.json["token"] for answer in threads.map(again, clients, devices)}
     assert len(tokens) == 6

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ import pytest
 from tests.support.http_gateway import Answer, Gateway
 from tests.support.postgres_server import PostgresServer, RunServer
 
+from mosaic_gateway.auth import accounts
 from mosaic_gateway.migrations import Bundle, migrate
 
 if TYPE_CHECKING:
@@ -106,6 +109,39 @@ def test_killed_server_gives_503_until_it_is_restarted(
                 assert time.monotonic() < restarted + 2
             assert gateway.get("/readyz").status == 200
             assert gateway.post("/api/bootstrap/setup", PERSON, x_setup_token=token).status == 201
+        finally:
+            process.send_signal(signal.SIGQUIT)
+            process.wait(10)
+
+
+def test_server_killed_during_a_sign_in(
+    server: PostgresServer, http_run: Callable[..., AbstractContextManager[Gateway]]
+) -> None:
+    """A sign-in whose database is killed while its password is hashed gets 503, as those after it, and no session."""
+    with http_run(server.conninfo()) as gateway, ThreadPoolExecutor(1) as threads:
+        accounts.create_user(server.conninfo(), **PERSON)
+        body = {"email": PERSON["email"], "password": PERSON["password"]}
+        answer = threads.submit(gateway.post, "/api/auth/sign-in/email", body)
+        with server.connect() as connection:
+            while connection.execute("SELECT FROM rate_limits").rowcount == 0:
+                time.sleep(0.001)
+            pids = [row[0] for row in connection.execute("SELECT pid FROM pg_stat_activity").fetchall()]
+            for pid in (server.process.pid, *pids):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        server.process.wait(10)
+        for got in (answer.result(), gateway.post("/api/auth/sign-in/email", body)):
+            assert (got.status, got.json["code"], got.cookies) == (503, "DATABASE_UNAVAILABLE", ())
+            assert got.headers["retry-after"] == "1"
+        wait_for_backends(pids)
+        process = restart(server)
+        try:
+            wait_for_server(server)
+            assert gateway.sql("SELECT count(*) FROM sessions") == [(0,)]
+            deadline = time.monotonic() + 10
+            while (got := gateway.elsewhere().post("/api/auth/sign-in/email", body)).status == 503:
+                assert time.monotonic() < deadline
+            assert got.status == 200
         finally:
             process.send_signal(signal.SIGQUIT)
             process.wait(10)

@@ -1,5 +1,7 @@
 """The real drizzle-orm, run in Node.js on folders created from the packaged bundles, against a test PostgreSQL.
 
+``_modules``                  The directory of the npm packages, better-auth among them.
+
 ``drizzle045``, ``drizzle1``  drizzle-orm 0.45 and 1.0.
 ``second_database``           Another empty database.
 ``schema_of``                 Returns pg_dump's output for the schema ``public`` of a database.

@@ -109,6 +109,43 @@ def test_refused_settings(home: Home, text: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        *(("base_url", value, "URL without a path") for value in (
+            "https://a.example/gateway", "https://a.example/?", "https://a.example/#", "https://u@a.example",
+            "a.example", "ftp://a.example", "https://bücher.example", "https://*.example", "https://127.1",
+        )),
+        *(("trusted_origins", value, "list of origins") for value in (
+            "a.example", "https://a.example/path", "*", "https://*", "myapp://a", "https://a.example,,", "null",
+        )),
+        *(("trusted_proxies", value, "list of addresses") for value in (
+            "localhost", "*", "10.1.0.0/8", "127.0.0.1:80", "unix:/run/x", "127.0.0.1,",
+        )),
+    ],
+)  # fmt: skip
+def test_refused_web_settings(home: Home, name: str, value: str, hint: str) -> None:
+    """What could never match is refused when the settings are read, with what to write instead."""
+    with pytest.raises(ConfigError, match=f"invalid value for {name} from MOSAIC_GATEWAY_{name.upper()}") as caught:
+        load(home, env={f"MOSAIC_GATEWAY_{name.upper()}": value})
+    assert hint in str(caught.value.hint)
+
+
+def test_web_settings(home: Home) -> None:
+    """Lists are TOML lists, or separated by commas in a variable."""
+    write(
+        home,
+        'trusted_origins = ["https://a.example", "*.b.example"]\ntrusted_proxies = ["127.0.0.1", "unix", "fd00::/8"]',
+    )
+    config = load(home)
+    assert config.trusted_origins == ("https://a.example", "*.b.example")
+    assert config.trusted_proxies == ("127.0.0.1", "unix", "fd00::/8")
+    assert load(home, env={"MOSAIC_GATEWAY_TRUSTED_PROXIES": "10.0.0.0/8, ::1"}).trusted_proxies == (
+        "10.0.0.0/8",
+        "::1",
+    )
+
+
 @pytest.mark.parametrize("value", ["0", "65536", "x", "1.5", "-1"])
 def test_refused_variables(home: Home, value: str) -> None:
     """The error for an invalid variable names it and its value."""

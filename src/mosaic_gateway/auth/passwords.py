@@ -13,12 +13,13 @@ import hmac
 import re
 import secrets
 import unicodedata
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from mosaic_gateway.auth.errors import PasswordTooLongError, PasswordTooShortError
+from mosaic_gateway.auth.errors import PasswordTooLongError, PasswordTooShortError, TooBusyError
 
 __all__ = [
     "MAX_LENGTH",
@@ -41,6 +42,8 @@ MAX_MEMORY = 67108864  # bytes; OpenSSL's default of 32 MiB is slightly too low 
 STORED = re.compile(r"([^:]+):([0-9a-fA-F]{128})")
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 HASHES_AT_ONCE = 2
+WAITING = 32  # requests; about two seconds
+WAITING_OF_SOURCE = 4
 LAST_OF_ONE_UNIT = "\uffff"
 
 P = ParamSpec("P")
@@ -97,15 +100,76 @@ def _derive(password: str, salt: str) -> bytes:
 
 
 class Hasher:
-    """Runs password hashing in threads, at most *at_once* hashes (32 MiB each) at a time."""
+    """Runs password hashing in threads, at most *at_once* hashes (32 MiB each) at a time.
+
+    Theory of operation. Further requests wait, each source (an address) in a queue of its own; the sources take turns,
+    and one source computes one hash at a time. So the requests of one source delay another by one hash at most. The
+    queues are bounded. A caller that is cancelled while it waits leaves its queue; a hash that runs always completes.
+    """
 
     def __init__(self, at_once: int = HASHES_AT_ONCE) -> None:
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="password")
+        self._free = at_once
+        self._busy: set[str] = set()
+        self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # in the order of the next turn; none is empty
 
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call *work* in one of the threads and return its result, or raise its exception."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
+    async def run(self, source: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call *work* in one of the threads and return its result, or raise its exception.
+
+        Raises `TooBusyError` if too many requests wait already, or too many of *source*.
+        """
+        await self._turn(source)
+        running = asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
+        running.add_done_callback(lambda done: self._finished(source, done))
+        return await asyncio.shield(running)
 
     def close(self) -> None:
         """Refuse new hashes and cancel waiting ones; running ones finish."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _turn(self, source: str) -> None:
+        waiting = self._queues.get(source, deque())
+        if len(waiting) >= WAITING_OF_SOURCE or sum(map(len, self._queues.values())) >= WAITING:
+            raise TooBusyError("Too many passwords are being checked at the moment; try again")
+        turn = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(source, waiting).append(turn)
+        self._start_next()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._leave(source, turn)
+            else:  # cancelled just after its turn had come
+                self._release(source)
+            raise
+
+    def _start_next(self) -> None:
+        while self._free:
+            source = next((source for source in self._queues if source not in self._busy), None)
+            if source is None:
+                return
+            queue = self._queues.pop(source)
+            turn = queue.popleft()
+            if queue:
+                self._queues[source] = queue  # at the end
+            if not turn.done():
+                self._free -= 1
+                self._busy.add(source)
+                turn.set_result(None)
+
+    def _leave(self, source: str, turn: asyncio.Future[None]) -> None:
+        queue = self._queues.get(source)
+        if queue is not None and turn in queue:
+            queue.remove(turn)
+            if not queue:
+                del self._queues[source]
+
+    def _finished(self, source: str, done: asyncio.Future[Any]) -> None:
+        if not done.cancelled():
+            done.exception()  # marks it as retrieved: its caller may be gone
+        self._release(source)
+
+    def _release(self, source: str) -> None:
+        self._busy.discard(source)
+        self._free += 1
+        self._start_next()

@@ -22,6 +22,7 @@ __all__ = [
     "Session",
     "admit",
     "delete_session",
+    "extend_session",
     "find_credentials",
     "find_session",
     "insert_session",
@@ -36,6 +37,7 @@ FIND_CREDENTIALS: LiteralString = (
 LIFT_BAN = "UPDATE users SET banned = false, ban_reason = NULL, ban_expires = NULL, updated_at = %s WHERE id = %s"
 LIFETIME = timedelta(days=7)
 SHORT_LIFETIME = timedelta(days=1)
+UPDATE_AGE = timedelta(days=1)  # a session is extended once it is this old, or was extended this long ago
 SESSION_COLUMNS: LiteralString = (
     "s.expires_at, s.token, s.created_at, s.updated_at, s.ip_address, s.user_agent, s.user_id, s.impersonated_by, s.id"
 )
@@ -46,6 +48,7 @@ INSERT = (
     "INSERT INTO sessions (id, token, user_id, expires_at, created_at, updated_at, ip_address, user_agent)"
     " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
 )
+EXTEND = "UPDATE sessions SET expires_at = %s, updated_at = %s WHERE token = %s"
 DELETE = "DELETE FROM sessions WHERE token = %s"
 SESSION_WIDTH = 9  # columns
 
@@ -100,6 +103,10 @@ class Session:
     ip_address: str | None
     user_agent: str | None
     impersonated_by: str | None = None
+
+    def is_to_be_extended(self, now: datetime) -> bool:
+        """Return whether better-auth would extend the session at *now* (its ``updateAge``)."""
+        return self.expires_at - LIFETIME + UPDATE_AGE <= now
 
     def to_json(self) -> dict[str, object]:
         """Return better-auth's JSON object, with its names in its order."""
@@ -160,6 +167,13 @@ async def find_session(connection: AsyncConnection, token: str) -> tuple[Session
         impersonated_by=impersonated_by,
     )
     return session, User.from_row(row[SESSION_WIDTH:])
+
+
+async def extend_session(connection: AsyncConnection, session: Session, now: datetime) -> Session | None:
+    """Let *session* end a lifetime after *now*, and return it; None if it has been deleted meanwhile."""
+    extended = replace(session, expires_at=now + LIFETIME, updated_at=now)
+    cursor = await connection.execute(EXTEND, (extended.expires_at, now, session.token))
+    return extended if cursor.rowcount else None
 
 
 async def delete_session(connection: AsyncConnection, token: str) -> None:

@@ -8,6 +8,7 @@ from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.installed_home import installation_of
 from mosaic_gateway.cli.verb_decorator import verb
 from mosaic_gateway.config import LISTS, SETTINGS, VARIABLES, ConfigError, Secret, load_config, parsed
+from mosaic_gateway.forward_rules import ForwardSettings
 from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation.home_lock import home_locked
 from mosaic_gateway.installation.layout import Home
@@ -34,8 +35,8 @@ def show(home: Home) -> Outcome:
     settings = load_config(home, flags={}, environ=process_environment())
     values = {"home": {"value": str(home.path), "source": "flag, MOSAIC_GATEWAY_HOME or default"}}
     for name in VARIABLES:
-        value = getattr(settings, name)
-        values[name] = {"value": _displayed(value), "source": settings.sources.get(name, "default")}
+        source = settings.sources.get(name, "default")
+        values |= {key: {"value": text, "source": source} for key, text in _displayed(name, getattr(settings, name))}
     if settings.auth_secret is None and home.auth_secret.exists():
         values["auth_secret"] = {"value": "****", "source": str(home.auth_secret)}
     width = max(map(len, values))
@@ -56,7 +57,7 @@ def set_(home: Home, *, name: str, values: tuple[str, ...]) -> Outcome:
         raise ConfigError(f"{name} takes one value", hint="Quote a value that contains blanks.")
     value = parsed(name, values if name in LISTS else values[0], "the command line")
     stored = list(value) if isinstance(value, tuple) else value
-    return _changed(home, name, stored, f"{name} = {_displayed(value)}")
+    return _changed(home, name, stored, f"{name} = {_displayed(name, value)[0][1]}")
 
 
 @config.command(short_help="Remove a setting from config.toml.")
@@ -85,9 +86,11 @@ def _changed(home: Home, name: str, value: object, summary: str) -> Outcome:
     return Outcome(result={"name": name, "value": value, "changed": changed}, lines=tuple(lines), warnings=warnings)
 
 
-def _displayed(value: object) -> str:
-    if value is None:
-        return ""
+def _displayed(name: str, value: object) -> list[tuple[str, str]]:
+    """Return the names and texts of a setting: of ``forward`` one of each rule, in their order."""
+    if isinstance(value, ForwardSettings):
+        rules = ((f"forward.rules {number}", str(rule)) for number, rule in enumerate(value.rules, 1))
+        return [("forward.user", value.user), *rules]
     if isinstance(value, tuple):
-        return ", ".join(value)
-    return "****" if isinstance(value, Secret) else str(value)
+        return [(name, ", ".join(value))]
+    return [(name, "****" if isinstance(value, Secret) else "" if value is None else str(value))]

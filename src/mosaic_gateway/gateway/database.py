@@ -80,9 +80,9 @@ class Database:
         self._down = False
 
     async def read(self, operation: Operation[T]) -> T:
-        """Run *operation*, which only reads, without a transaction; repeat it once if its connection broke.
+        """Run *operation* without a transaction; repeat it once if its connection broke.
 
-        Raises `DatabaseUnavailableError`.
+        It only reads, or does no harm when it is repeated. Raises `DatabaseUnavailableError`.
         """
         with self._outage_tracking():
             async with asyncio.timeout(ANSWER_LIMIT):
@@ -106,6 +106,10 @@ class Database:
         with self._outage_tracking():
             async with asyncio.timeout(ANSWER_LIMIT), self._tested() as connection, connection.transaction():
                 return await operation(connection)
+
+    def has_idle_connection(self) -> bool:
+        """Return whether a connection is open that no request uses."""
+        return self._pool.get_stats().get("pool_available", 0) > 0
 
     @contextmanager
     def _outage_tracking(self) -> Iterator[None]:

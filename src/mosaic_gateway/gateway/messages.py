@@ -17,6 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.gateway.api_error import ApiError
+from mosaic_gateway.gateway.origin_check import check_urls
 
 __all__ = [
     "FORM",
@@ -29,15 +31,19 @@ __all__ = [
     "field_issue",
     "issues_error",
     "json_response",
+    "kind",
+    "pending_cookies",
     "read_body",
     "require_object",
     "user_agent",
+    "with_pending_cookies",
 ]
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 BODY_MAX = 1024 * 1024  # bytes
 FORM_FIELDS_MAX = 100
+USER_AGENT_MAX = 512
 #: Bytes of an oversized body that are still read, so that a client that is still sending receives the
 #: response instead of a connection reset.
 DRAIN_MAX = 8 * BODY_MAX
@@ -61,8 +67,15 @@ KINDS: Mapping[type, str] = {
 async def read_body(request: Request, allowed: tuple[str, ...]) -> object:
     """Return the parsed body, or `UNDEFINED` if there is none. *allowed* are media types.
 
-    Raises `ApiError`: 413 above 1 MiB (Content-Length or chunked), 415 for another type, 400 for invalid JSON.
+    Raises `ApiError`: 413 above 1 MiB (Content-Length or chunked), 415 for another type, 400 for invalid JSON,
+    403 if it names a URL to be sent to that is not trusted (`check_urls`).
     """
+    body = await _read(request, allowed)
+    check_urls(request, body)
+    return body
+
+
+async def _read(request: Request, allowed: tuple[str, ...]) -> object:
     content_type = request.headers.get("content-type", "")
     media_type = content_type.split(";")[0].strip().lower()
     declared = request.headers.get("content-length", "")
@@ -78,18 +91,20 @@ async def read_body(request: Request, allowed: tuple[str, ...]) -> object:
     return _parse_json(body) if media_type == JSON else _parse_form(body)
 
 
-def field_issue(body: Mapping[str, object], name: str, expected: type = str, *, optional: bool = False) -> str | None:
+def field_issue(
+    body: Mapping[str, object], name: str, expected: type = str, *, optional: bool = False, root: str = "body"
+) -> str | None:
     """Return zod's message if the field *name* is not of the type *expected*, else None."""
     value = body.get(name, UNDEFINED)
     if isinstance(value, expected) or (optional and value is UNDEFINED):
         return None
-    return f"[body.{name}] Invalid input: expected {KINDS[expected]}, received {_kind(value)}"
+    return f"[{root}.{name}] Invalid input: expected {KINDS[expected]}, received {kind(value)}"
 
 
-def require_object(body: object) -> dict[str, object]:
-    """Return *body* if it is a JSON object. Raises `ApiError` (400 VALIDATION_ERROR)."""
+def require_object(body: object, expected: str = "object") -> dict[str, object]:
+    """Return *body* if it is a JSON object, which zod also calls ``record``. Raises `ApiError` (400)."""
     if not isinstance(body, dict):
-        raise issues_error([f"[body] Invalid input: expected object, received {_kind(body)}"])
+        raise issues_error([f"[body] Invalid input: expected {expected}, received {kind(body)}"])
     return body
 
 
@@ -104,8 +119,14 @@ def client_address(request: Request) -> str:
 
 
 def user_agent(request: Request) -> str:
-    """Return the User-Agent header without NUL, which PostgreSQL refuses; ``''`` if there is none."""
-    return request.headers.get("user-agent", "").replace("\x00", "")
+    """Return the User-Agent header, cut at 512 characters, without NUL, which PostgreSQL refuses; ``''`` if none."""
+    return request.headers.get("user-agent", "").replace("\x00", "")[:USER_AGENT_MAX]
+
+
+def pending_cookies(request: Request) -> list[str]:
+    """Return the Set-Cookie values that the response to *request* will have besides its own; append to the list."""
+    cookies: list[str] = request.scope.setdefault("state", {}).setdefault("pending_cookies", [])
+    return cookies
 
 
 async def _collect(request: Request, *, refuse: bool) -> bytes:
@@ -155,19 +176,9 @@ def _refuse_constant(word: str) -> object:
     raise ValueError(word)  # NaN and Infinity: accepted by Python, not valid JSON
 
 
-def _kind(value: object) -> str:
+def kind(value: object) -> str:
+    """Return JavaScript's name of the type of *value*, as zod's messages have it."""
     return KINDS[type(value)]
-
-
-class ApiError(Exception):
-    """An error with an HTTP *status*; the response body is ``{"message", "code"}``, and *headers* are added."""
-
-    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.headers = headers
 
 
 def json_response(
@@ -176,8 +187,18 @@ def json_response(
     """Return *value* as uncacheable JSON (``no-store``); *cookies* are Set-Cookie values."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     response = Response(body, status, {**SECURITY, **(headers or {})}, "application/json")
-    response.raw_headers.extend((b"set-cookie", cookie.encode("latin-1")) for cookie in cookies)
+    response.raw_headers.extend(_cookie_headers(cookies))
     return response
+
+
+def with_pending_cookies(request: Request, response: Response) -> Response:
+    """Return *response* with the `pending_cookies` of *request* before its own, which override them."""
+    response.raw_headers[:0] = _cookie_headers(pending_cookies(request))
+    return response
+
+
+def _cookie_headers(cookies: Sequence[str]) -> list[tuple[bytes, bytes]]:
+    return [(b"set-cookie", cookie.encode("latin-1")) for cookie in cookies]
 
 
 def empty(status: int) -> Response:
@@ -197,4 +218,7 @@ def answer_error(error: ApiError | MosaicError) -> Response | None:
 
 
 def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None) -> Response:
-    return json_response({"message": message, "code": code}, status=status, headers=headers)
+    if not code and not message:
+        return empty(status)
+    body = {"message": message, "code": code} if code else {"message": message}
+    return json_response(body, status=status, headers=headers)

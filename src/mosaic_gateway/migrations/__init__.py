@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from mosaic_gateway.migrations.gate import BUNDLES, LOCK_NAME, check_bundles, lock_command, read_directory
     from mosaic_gateway.migrations.ledger import is_up_to_date
     from mosaic_gateway.migrations.matching import match
-    from mosaic_gateway.migrations.model import LedgerState, Migration, MigrationReport, Plan, PlannedMigration
+    from mosaic_gateway.migrations.model import (
+        AppliedRow,
+        LedgerState,
+        Migration,
+        MigrationReport,
+        Plan,
+        PlannedMigration,
+    )
     from mosaic_gateway.migrations.plan import shorten
     from mosaic_gateway.migrations.resolution import ResolveAnswer, resolve
     from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
@@ -42,7 +49,7 @@ else:
         gate="BUNDLES LOCK_NAME check_bundles lock_command read_directory",
         ledger="is_up_to_date",
         matching="match",
-        model="LedgerState Migration MigrationReport Plan PlannedMigration",
+        model="AppliedRow LedgerState Migration MigrationReport Plan PlannedMigration",
         plan="shorten",
         resolution="ResolveAnswer resolve",
         runner="migrate read_plan read_state",
@@ -55,6 +62,7 @@ __all__ = [
     "DEFAULT_LOCK_TIMEOUT",
     "LEDGERS",
     "LOCK_NAME",
+    "AppliedRow",
     "Bundle",
     "LedgerName",
     "LedgerState",

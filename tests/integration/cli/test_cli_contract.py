@@ -17,8 +17,18 @@ VERBS = [
     ("bootstrap", "setup", *PERSON, "--password-stdin"), ("auth", "users", "list"),
     ("auth", "users", "create", *PERSON, "--password-stdin"),
     ("auth", "users", "set-password", "--email", "ada@example.com", "--password-stdin"),
+    ("auth", "users", "reset-link", "--email", "ada@example.com"),
+    ("auth", "users", "set-role", "--email", "ada@example.com", "--role", "admin"),
+    ("auth", "users", "ban", "--email", "ada@example.com"), ("auth", "users", "unban", "--email", "ada@example.com"),
+    ("auth", "users", "remove", "--email", "ada@example.com", "--yes"), ("auth", "sessions", "list"),
+    ("auth", "sessions", "revoke", "--email", "ada@example.com"), ("auth", "tokens", "list"),
+    ("auth", "tokens", "create", "--email", "ada@example.com", "--name", "x", "--scope", "read"),
+    ("auth", "tokens", "revoke", "--id", "x"),
 ]  # fmt: skip
-GROUPS = [(), ("storage",), ("bootstrap",), ("auth",), ("auth", "users"), ("config",)]
+GROUPS = [
+    (), ("storage",), ("bootstrap",), ("auth",), ("auth", "users"), ("auth", "sessions"), ("auth", "tokens"),
+    ("config",),
+]  # fmt: skip
 #: Modules that are slow to import and not needed for help.
 HEAVY = ["psycopg", "psycopg_pool", "starlette", "pydantic", "rich", "uvicorn", "psutil", "asyncio", "platformdirs"]
 HELP = f"""
@@ -59,10 +69,7 @@ def scratch_place(make_place: MakePlace) -> Place:
 
 def test_help() -> None:
     """``--help`` of each verb exits with code 0 and does not import slow modules."""
-    verbs = [
-        words[: 3 if words[:2] == ("auth", "users") else 2 if words[0] in {"storage", "bootstrap"} else 1]
-        for words in VERBS
-    ]
+    verbs = [words[: 3 if words[0] == "auth" else 2 if words[0] in {"storage", "bootstrap"} else 1] for words in VERBS]
     done = subprocess.run(
         [sys.executable, "-P", "-c", HELP, json.dumps([*GROUPS, *verbs, ("config", "show")])],
         capture_output=True, text=True, timeout=LIMIT, check=True,
@@ -121,6 +128,25 @@ def test_config_show(make_place: MakePlace) -> None:
     done = place.run("config", "show", env=env)
     assert done.code == 0
     assert "hidden-word" not in done.out + done.err + json.dumps(shown)
+
+
+def test_config_show_lists_the_rules_of_forward_authentication(make_place: MakePlace) -> None:
+    """The rules are shown one by one, in the order in which they count; a wrong one is an error with its position."""
+    place = make_place()
+    rule = '[[forward.rules]]\nhost = "{}"\nallow = "{}"\n'
+    with place.home.config_file.open("a") as file:
+        file.write(rule.format("wiki.example.com", "signed-in") + rule.format("*.example.com", "role:admin"))
+    shown = place.ask("config", "show")["settings"]
+    source = str(place.home.config_file)
+    assert shown["forward.user"] == {"value": "id", "source": source}
+    assert shown["forward.rules 1"] == {"value": "wiki.example.com/* signed-in", "source": source}
+    assert shown["forward.rules 2"] == {"value": "*.example.com/* role:admin", "source": source}
+    assert "forward.rules 3" not in shown
+    with place.home.config_file.open("a") as file:
+        file.write(rule.format("x.example.com", "no one"))
+    done = place.run("config", "show", "--json")
+    assert "rule 3 of [[forward.rules]]: rule 2 decides" not in done.out
+    assert "rule 3 of [[forward.rules]]: allow must be" in done.out
 
 
 def test_home_from_the_environment(make_place: MakePlace) -> None:

@@ -52,6 +52,24 @@ def test_secure_cookies_with_https() -> None:
     assert cookies.session_token(f"better-auth.session_token={ENCODED}") is None
 
 
+def test_cookies_of_a_domain() -> None:
+    """With a domain each cookie has Domain, and one without it, which browsers would send too, is deleted first."""
+    cookies = Cookies(SECRET, "https://gateway.example.com", "example.com")
+    end, name = "Path=/; HttpOnly; Secure; SameSite=Lax", "__Secure-better-auth.session_token"
+    names = [f"__Secure-better-auth.{part}" for part in ("session_token", "session_data", "dont_remember")]
+    of_host = [f"{one}=; Max-Age=0; {end}" for one in names]
+    assert cookies.signed_in(TOKEN, remember=True) == [
+        *of_host,
+        f"{name}={ENCODED}; Max-Age=604800; Domain=example.com; {end}",
+    ]
+    signed_in = cookies.signed_in(TOKEN, remember=False)
+    assert signed_in[:4] == [*of_host, f"{name}={ENCODED}; Domain=example.com; {end}"]
+    assert signed_in[4].startswith(names[2])
+    assert signed_in[4].endswith(f"; Domain=example.com; {end}")
+    assert cookies.cleared() == [*of_host, *(f"{one}=; Max-Age=0; Domain=example.com; {end}" for one in names)]
+    assert cookies.session_token(f"{name}=; {name}={ENCODED}") == TOKEN
+
+
 @pytest.mark.parametrize("value", [ENCODED, SIGNED], ids=["encoded", "plain"])
 def test_reads_encoded_and_unencoded_values(cookies: Cookies, value: str) -> None:
     """The value is read percent-encoded or not, among other cookies."""
@@ -71,14 +89,14 @@ def test_invalid_signature(cookies: Cookies, value: str) -> None:
 
 
 def test_bearer_tokens(cookies: Cookies) -> None:
-    """A bearer token is accepted raw and signed and precedes the cookie; one with an invalid signature is ignored."""
+    """A bearer token is a signed value and precedes the cookie; a raw token or an invalid signature is ignored."""
     cookie = f"better-auth.session_token={ENCODED}"
-    assert cookies.session_token(None, "Bearer abc") == "abc"
-    assert cookies.session_token(cookie, "bearer  abc ") == "abc"
+    assert cookies.bearer(TOKEN) == ENCODED
     assert cookies.session_token(None, f"Bearer {SIGNED}") == TOKEN
-    assert cookies.session_token(None, f"Bearer {ENCODED}") == TOKEN
-    assert cookies.session_token(cookie, "Bearer abc.def") == TOKEN
-    assert cookies.session_token(None, "Bearer ") is None
-    assert cookies.session_token(None, "Basic abc") is None
-    assert cookies.session_token(None, "Bearer a\x00b") is None
-    assert cookies.session_token(None, "Bearer é") is None
+    assert cookies.session_token(None, f"bearer  {ENCODED} ") == TOKEN
+    other = cookies.bearer("another")
+    assert cookies.session_token(cookie, f"Bearer {other}") == "another"
+    for ignored in (f"Bearer {TOKEN}", "Bearer abc.def", "Bearer ", "Bearer é", f"Basic {SIGNED}"):
+        assert cookies.session_token(None, ignored) is None
+        assert cookies.session_token(cookie, ignored) == TOKEN
+    assert cookies.session_token(None, f"Bearer {cookies.bearer('a' + chr(0) + 'b')}") is None

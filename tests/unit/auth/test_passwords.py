@@ -103,7 +103,9 @@ def test_hasher_limits_concurrency() -> None:
     async def main() -> list[int | BaseException]:
         hasher = Hasher()
         try:
-            return await asyncio.gather(*(hasher.run(work, n) for n in (1, 1, 1, 1, 0)), return_exceptions=True)
+            return await asyncio.gather(
+                *(hasher.run(f"address {at}", work, n) for at, n in enumerate((1, 1, 1, 1, 0))), return_exceptions=True
+            )
         finally:
             hasher.close()
 

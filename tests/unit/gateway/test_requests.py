@@ -34,7 +34,8 @@ def make_request(chunks: Iterable[bytes] = (), **headers: str) -> Request:
         return messages.pop(0)
 
     raw = [(key.replace("_", "-").encode(), value.encode("latin-1")) for key, value in headers.items()]
-    return Request({"type": "http", "method": "POST", "path": "/", "headers": raw, "client": None}, receive)
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": raw, "client": None}
+    return Request(scope, receive)
 
 
 def parse(body: bytes, content_type: str = JSON, allowed: tuple[str, ...] = (JSON, FORM)) -> object:
@@ -42,7 +43,9 @@ def parse(body: bytes, content_type: str = JSON, allowed: tuple[str, ...] = (JSO
     return asyncio.run(read_body(make_request([body], content_type=content_type), allowed))
 
 
-def refusal(body: bytes, content_type: str = JSON, allowed: tuple[str, ...] = (JSON, FORM)) -> tuple[int, str, str]:
+def refusal(
+    body: bytes, content_type: str = JSON, allowed: tuple[str, ...] = (JSON, FORM)
+) -> tuple[int, str | None, str]:
     """Return status, code and message with which *body* is refused."""
     with pytest.raises(ApiError) as caught:
         parse(body, content_type, allowed)
@@ -126,3 +129,4 @@ def test_client_address_and_user_agent() -> None:
     assert client_address(make_request()) == ""
     assert user_agent(make_request()) == ""
     assert user_agent(make_request(user_agent="a\x00é")) == "aé"
+    assert user_agent(make_request(user_agent="a\x00" + "é" * 600)) == "a" + "é" * 511

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.gateway.messages import ApiError, answer_error, empty, json_response
+from mosaic_gateway.gateway.messages import ApiError, answer_error, empty, json_response, with_pending_cookies
+from mosaic_gateway.gateway.origin_check import check_origin
 
 __all__ = ["Endpoint", "endpoint_route"]
 
@@ -20,20 +21,27 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 CLIENT_CLOSED = 499  # nginx's code for a client that disconnected; no one receives it
 
 
-def endpoint_route(method: str, path: str, endpoint: Endpoint) -> Route:
-    """Return the route *method* *path*; an unforeseen exception of *endpoint* is logged and answered 500."""
+def endpoint_route(method: str | Sequence[str], path: str, endpoint: Endpoint, *, any_origin: bool = False) -> Route:
+    """Return the route *path* for one or more methods, whose response has the request's pending cookies too.
+
+    It first checks the origin of a state-changing request, unless it takes those of *any_origin*. An unforeseen
+    exception of *endpoint* is logged and answered 500.
+    """
 
     async def guarded(request: Request) -> Response:
         try:
-            return await endpoint(request)
+            if not any_origin:
+                check_origin(request)
+            response = await endpoint(request)
         except (ApiError, MosaicError) as error:
-            return answer_error(error) or _internal_error(request, error)
+            response = answer_error(error) or _internal_error(request, error)
         except ClientDisconnect:
-            return empty(CLIENT_CLOSED)
+            response = empty(CLIENT_CLOSED)
         except Exception as error:  # noqa: BLE001 - the boundary: a bug must not end the connection
-            return _internal_error(request, error)
+            response = _internal_error(request, error)
+        return with_pending_cookies(request, response)
 
-    return Route(path, guarded, methods=[method])
+    return Route(path, guarded, methods=[method] if isinstance(method, str) else method)
 
 
 def _internal_error(request: Request, error: Exception) -> Response:

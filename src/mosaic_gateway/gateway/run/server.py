@@ -101,6 +101,8 @@ def serve_http(
             web=WebSettings.of(config),
             version=__version__,
             instance_id=identity,
+            engine=config.engine,
+            home=config.home,
         )
         limits = limits_for(raise_descriptor_limit())
         await _Server(http_settings(create_app(services), limits)).serve(sockets=[listener])
