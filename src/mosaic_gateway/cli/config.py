@@ -9,6 +9,7 @@ from mosaic_gateway.cli.installed_home import installation_of
 from mosaic_gateway.cli.verb_decorator import verb
 from mosaic_gateway.config import LISTS, SETTINGS, VARIABLES, ConfigError, Secret, load_config, parsed
 from mosaic_gateway.forward_rules import ForwardSettings
+from mosaic_gateway.fs.files import write_file
 from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation.home_lock import home_locked
 from mosaic_gateway.installation.layout import Home
@@ -19,8 +20,10 @@ __all__ = ["config", "set_", "show", "unset"]
 
 #: Settings that ``install`` changes, since the data, the service or root's record depend on them.
 OF_INSTALL = ("engine", "postgres_bin", "pglite_dir")
+#: Settings that are tables.
+TABLES = ("forward",)
 ADDRESS = ("host", "port")
-CHANGEABLE = click.Choice([name for name in SETTINGS if name not in OF_INSTALL])
+CHANGEABLE = click.Choice([name for name in SETTINGS if name not in (*OF_INSTALL, *TABLES)])
 
 
 @click.group()
@@ -76,9 +79,14 @@ def _changed(home: Home, name: str, value: object, summary: str) -> Outcome:
     installation_of(home)
     with home_locked(home, "config set"):
         before = load_config(home, flags={}, environ={})
-        write_settings(home.config_file, {name: value})
-        settings = load_config(home, flags={}, environ=process_environment())
-    changed = getattr(before, name) != getattr(load_config(home, flags={}, environ={}), name)
+        content = write_settings(home.config_file, {name: value})
+        try:
+            settings = load_config(home, flags={}, environ=process_environment())
+            stored = load_config(home, flags={}, environ={})
+        except ConfigError:  # it contradicts another setting
+            write_file(home.config_file, content or "")
+            raise
+    changed = getattr(before, name) != getattr(stored, name)
     lines: list[Text] = [f"{home.config_file}: {summary}."]
     lines += ["A running gateway uses it after: " + command("restart")] if changed else []
     source = settings.sources.get(name)

@@ -49,6 +49,8 @@ def test_several_values_make_a_list(make_place: MakePlace) -> None:
         (("port", "70000"), "CONFIG_INVALID"),
         (("base_url", "gateway.example.com"), "CONFIG_INVALID"),
         (("host", "a", "b"), "CONFIG_INVALID"),
+        (("cookie_domain", "example.com"), "CONFIG_INVALID"),
+        (("forward", "x"), ""),
         (("engine", "server"), ""),
         (("database_url", "postgres://u:secret@h/d"), ""),
         (("prot", "1"), ""),
