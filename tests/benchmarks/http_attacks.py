@@ -42,8 +42,8 @@ from mosaic_gateway.gateway.web_settings import WebSettings
 from mosaic_gateway.migrations import Bundle, migrate
 
 SESSION = "/api/auth/get-session"
-HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-JSON = b"Host: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+JSON = b"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
 BODY = b"POST /api/auth/sign-in/email HTTP/1.1\r\n" + JSON
 DESCRIPTORS = 1024  # of the gateway
 PAUSE = 0.005  # seconds between two measured requests

@@ -58,7 +58,7 @@ def test_unknown_paths_and_methods(http_shared: Gateway) -> None:
 def test_client_disconnects(http_shared: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     """A disconnect within the body is not logged as an error, and the next request is answered."""
     with socket.create_connection(("127.0.0.1", http_shared.port)) as client:
-        client.sendall(b"POST /api/bootstrap/setup HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        client.sendall(b"POST /api/bootstrap/setup HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
         client.sendall(b"Content-Length: 100\r\n\r\n{")
     assert http_shared.get("/healthz").status == 200
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -23,8 +23,8 @@ from mosaic_gateway.gateway.run.http_limits import HttpLimits
 
 SHORT = replace(LIMITS, head_seconds=0.5, body_seconds=0.6, answer_seconds=0.6, idle_seconds=1)
 PATIENCE = 15.0  # seconds; much longer than every limit of `SHORT`
-HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-SIGN_IN = b"POST /api/auth/sign-in/email HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+SIGN_IN = b"POST /api/auth/sign-in/email HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 KIB = 1024
 
 
@@ -160,7 +160,7 @@ def test_head_too_large(connect: Connect, shape: str) -> None:
 def test_field_of_60_kb(connect: Connect) -> None:
     """A field of 60 KB is answered 431; the response arrives although the whole request was sent."""
     client = connect()
-    client.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\nx: " + b"a" * 60_000 + b"\r\n\r\n")
+    client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nx: " + b"a" * 60_000 + b"\r\n\r\n")
     assert client.rest() == [431]
 
 
@@ -168,7 +168,7 @@ def test_field_of_60_kb(connect: Connect) -> None:
 @pytest.mark.parametrize("blocks", [1, 7])
 def test_limit_of_a_head_is_exact(connect: Connect, size: int, status: int, blocks: int) -> None:
     """32 KiB of request line and headers are accepted, one byte more is not, however they are sent."""
-    start, end = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nx: ", b"\r\n\r\n"
+    start, end = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nx: ", b"\r\n\r\n"
     head = start + b"a" * (size - len(start) - len(end)) + end
     client = connect()
     for number in range(blocks):
@@ -181,14 +181,14 @@ def test_limit_of_a_head_is_exact(connect: Connect, size: int, status: int, bloc
 def test_second_head_too_large(connect: Connect, first: bytes) -> None:
     """The head of a later request is limited, too; the request before it is answered."""
     client = connect()
-    client.send(first + b"GET /healthz HTTP/1.1\r\nHost: x\r\nx: " + b"a" * 100_000 + b"\r\n\r\n")
+    client.send(first + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nx: " + b"a" * 100_000 + b"\r\n\r\n")
     (status, *more) = client.rest()
     assert status in {200, 400}
     assert more in ([], [431])
     client = connect()
     client.send(first)
     client.wait_for(1)
-    client.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\nx: " + b"a" * 33_000 + b"\r\n\r\n")
+    client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nx: " + b"a" * 33_000 + b"\r\n\r\n")
     assert client.rest()[1:] == [431]
 
 
@@ -251,7 +251,7 @@ def test_dripped_body(connect_short: Connect, *, chunked: bool) -> None:
 def test_body_that_nothing_reads(connect_short: Connect) -> None:
     """A body that stops after its request was answered ends the connection without a second response."""
     client = connect_short()
-    client.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\na")
+    client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\na")
     assert client.rest() == [200]
 
 
@@ -317,7 +317,7 @@ def test_body_of_1_mib(connect: Connect, size: int, status: int) -> None:
     assert client.rest() == [status]
 
 
-SMUGGLED = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+SMUGGLED = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SHAPES = {
     "length and chunked": b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "two lengths": b"Content-Length: 0\r\nContent-Length: 5\r\n\r\n",
@@ -338,7 +338,7 @@ SHAPES = {
 def test_smuggling_shapes(connect: Connect, shape: str) -> None:
     """No ambiguous request is answered together with a second one that hides behind it."""
     client = connect()
-    client.send(b"POST /healthz HTTP/1.1\r\nHost: x\r\n" + SHAPES[shape] + SMUGGLED)
+    client.send(b"POST /healthz HTTP/1.1\r\nHost: localhost\r\n" + SHAPES[shape] + SMUGGLED)
     assert client.send(b"") is True
     client.connection.shutdown(socket.SHUT_WR)
     statuses = client.rest()
@@ -352,7 +352,7 @@ def test_smuggling_shapes(connect: Connect, shape: str) -> None:
 def test_odd_targets(connect: Connect, target: bytes) -> None:
     """Odd request targets are answered once, and the gateway stays up."""
     client = connect()
-    client.send(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    client.send(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     (status,) = client.rest()
     assert status in {200, 400, 404}
     assert (status == 200) == (target == b"http://other/healthz")
@@ -388,7 +388,7 @@ def test_slow_reader(ending: bytes, pause: float) -> None:
     with large_answers(replace(SHORT, rate=100_000_000)) as connect:
         client = connect()
         client.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n" + ending + b"\r\n")
+        client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + ending + b"\r\n")
         start, size = time.monotonic(), 0
         with suppress(ConnectionResetError):
             while time.monotonic() - start < 3:
@@ -404,7 +404,7 @@ def test_steady_reader() -> None:
     with large_answers(replace(SHORT, rate=4_000_000)) as connect:
         client = connect()
         for _ in range(2):
-            client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             size, start = 0, time.monotonic()
             while size < 20_000_000:
                 size += len(client.connection.recv(min(1_000_000, 20_000_000 - size)))
@@ -427,7 +427,7 @@ def test_idle_connections_give_way(http_run: RunGateway, http_shared: Gateway) -
             used.send(HEALTH)
             assert used.wait_for(number + 1)[-1] == 200
             clients.append(connect())
-        busy.send(b"Host: x\r\nConnection: close\r\n\r\n")
+        busy.send(b"Host: localhost\r\nConnection: close\r\n\r\n")
         assert busy.rest() == [200]
         assert clients[0].rest() == []
 
@@ -446,7 +446,7 @@ def test_too_many_busy_connections(
             client.send(b"GET /healthz HTTP/1.1\r\n")
         time.sleep(0.2)
         refused = connect()
-        refused.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        refused.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert refused.rest() == [503]
         assert_refusal(refused, 503, "SERVICE_UNAVAILABLE")
         assert b"\r\nretry-after: " in refused.received
@@ -463,7 +463,7 @@ def test_too_many_busy_connections(
         assert_refusal(beyond, 503, "SERVICE_UNAVAILABLE")
         assert [client.rest() for client in waiting] == [[408]] * 3  # after spare_seconds
         for client in clients:
-            client.send(b"Host: x\r\nConnection: close\r\n\r\n")
+            client.send(b"Host: localhost\r\nConnection: close\r\n\r\n")
             assert client.rest() == [200]
         assert gateway.get("/").status == 200
     assert "Connection limit reached: 8 are open" in caplog.text
