@@ -164,6 +164,15 @@ def test_field_of_60_kb(connect: Connect) -> None:
     assert client.rest() == [431]
 
 
+def test_error_is_received_before_the_end(connect: Connect) -> None:
+    """A client that sends more than was read of it receives the error, and no reset."""
+    client = connect()
+    assert client.send(b"GET /healthz HTTP/1.1\r\nx: " + b"a" * 900_000)
+    while chunk := client.connection.recv(65536):
+        client.received += chunk
+    assert client.statuses() == [431]
+
+
 @pytest.mark.parametrize(("size", "status"), [(32 * KIB, 200), (32 * KIB + 1, 431)])
 @pytest.mark.parametrize("blocks", [1, 7])
 def test_limit_of_a_head_is_exact(connect: Connect, size: int, status: int, blocks: int) -> None:
