@@ -164,6 +164,15 @@ def test_field_of_60_kb(connect: Connect) -> None:
     assert client.rest() == [431]
 
 
+def test_error_is_received_before_the_end(connect: Connect) -> None:
+    """A client that sends more than was read of it receives the error, and no reset."""
+    client = connect()
+    assert client.send(b"GET /healthz HTTP/1.1\r\nx: " + b"a" * 900_000)
+    while chunk := client.connection.recv(65536):
+        client.received += chunk
+    assert client.statuses() == [431]
+
+
 @pytest.mark.parametrize(("size", "status"), [(32 * KIB, 200), (32 * KIB + 1, 431)])
 @pytest.mark.parametrize("blocks", [1, 7])
 def test_limit_of_a_head_is_exact(connect: Connect, size: int, status: int, blocks: int) -> None:
@@ -369,15 +378,21 @@ async def _large(_request: Request) -> Response:
     return Response(b"x" * 20_000_000)
 
 
+async def _small(_request: Request) -> Response:
+    return Response(b"x" * 40_000)
+
+
 @contextmanager
-def large_answers(limits: HttpLimits) -> Iterator[Connect]:
-    """Serve answers of 20 MB, more than the socket's buffers."""
-    app = Starlette(routes=[Route("/", _large), Route("/healthz", _large)])
+def large_answers(limits: HttpLimits, send_buffer: int = 0) -> Iterator[Connect]:
+    """Serve answers of 20 MB, more than the socket's buffers, and at ``/small`` of 40 KB."""
+    app = Starlette(routes=[Route("/", _large), Route("/small", _small)])
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         run_server(http_settings(app, limits), listener),
         connecting(listener.getsockname()[1]) as connect,
     ):
+        if send_buffer:  # accepted sockets inherit it
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         yield connect
 
 
@@ -399,16 +414,35 @@ def test_slow_reader(ending: bytes, pause: float) -> None:
         assert size < 20_000_000
 
 
+def test_slow_reader_of_a_small_answer() -> None:
+    """An answer below asyncio's own high-water mark is noticed as well."""
+    limits = replace(SHORT, rate=100_000_000)
+    with large_answers(limits, send_buffer=4096) as connect, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", connect().port))
+        client.sendall(b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(3)
+        size = 0
+        with suppress(ConnectionResetError):
+            while chunk := client.recv(65536):
+                size += len(chunk)
+        assert size < 40_000
+
+
 def test_steady_reader() -> None:
     """A client above the minimum rate receives all of a long answer, and the next one."""
-    with large_answers(replace(SHORT, rate=4_000_000)) as connect:
+    with large_answers(replace(SHORT, rate=1_000_000)) as connect:
         client = connect()
         for _ in range(2):
             client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            size, start = 0, time.monotonic()
+            size, pauses, start = 0, 0, time.monotonic()
             while size < 20_000_000:
-                size += len(client.connection.recv(min(1_000_000, 20_000_000 - size)))
-                time.sleep(0.03)
+                chunk = client.connection.recv(65536)
+                assert chunk, "the connection was closed"
+                size += len(chunk)
+                if size > pauses * 1_000_000:
+                    pauses += 1
+                    time.sleep(0.06)
             assert time.monotonic() - start > SHORT.answer_seconds
             client.has_ended(0.1)  # the rest of the head
 
@@ -427,6 +461,9 @@ def test_idle_connections_give_way(http_run: RunGateway, http_shared: Gateway) -
             used.send(HEALTH)
             assert used.wait_for(number + 1)[-1] == 200
             clients.append(connect())
+            visitor = connect()
+            visitor.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert visitor.rest() == [200]
         busy.send(b"Host: localhost\r\nConnection: close\r\n\r\n")
         assert busy.rest() == [200]
         assert clients[0].rest() == []

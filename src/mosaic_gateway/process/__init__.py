@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     )
     from mosaic_gateway.process.identity import ProcessIdentity, identify, is_running, own_identity
     from mosaic_gateway.process.interruptions import INTERRUPTIONS, Interruptions
+    from mosaic_gateway.process.log_output import log_handler
     from mosaic_gateway.process.logfile import LogPump, RotatingFile, read_tail, size_of, tail_of
     from mosaic_gateway.process.ports import bind_failure, bind_listener, is_privileged
     from mosaic_gateway.process.privileges import account_environment, drop_root
@@ -68,6 +69,7 @@ else:
         file_lock="PROBE_TIME FileLock FileLockHolder flock_holder holder_of last_note",
         identity="ProcessIdentity identify is_running own_identity",
         interruptions="INTERRUPTIONS Interruptions",
+        log_output="log_handler",
         logfile="LogPump RotatingFile read_tail size_of tail_of",
         ports="bind_failure bind_listener is_privileged",
         privileges="account_environment drop_root",
@@ -126,6 +128,7 @@ __all__ = [
     "is_privileged",
     "is_running",
     "last_note",
+    "log_handler",
     "notify",
     "open_directory",
     "own_identity",

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-__all__ = ["LineFormatter", "StandardErrorHandler", "ThrottledHandler"]
+__all__ = ["LineFormatter", "StandardErrorHandler", "ThrottledHandler", "log_handler"]
 
 PERIOD = 60.0  # seconds
 LINES = 30  # of similar records in a period
@@ -118,6 +118,14 @@ class ThrottledHandler(logging.Handler):
     def _pass_on(self, record: logging.LogRecord) -> None:
         for target in self._targets:
             target.handle(record)
+
+
+def log_handler(also: logging.Handler | None = None) -> ThrottledHandler:
+    """Return the handler that writes the log to standard error and *also*."""
+    handlers = [StandardErrorHandler()] if also is None else [StandardErrorHandler(), also]
+    for handler in handlers:
+        handler.setFormatter(LineFormatter())
+    return ThrottledHandler(handlers)
 
 
 def _repetition(record: logging.LogRecord, count: int, seconds: float) -> logging.LogRecord:

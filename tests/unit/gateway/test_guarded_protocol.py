@@ -15,6 +15,7 @@ from mosaic_gateway.gateway.run.http_limits import HttpLimits, limits_for
 METHODS = (
     "connection_made", "connection_lost", "data_received", "on_message_begin", "on_headers_complete", "on_body",
     "on_message_complete", "on_response_complete", "pause_writing", "resume_writing", "send_400_response",
+    "_unset_keepalive_if_required",
 )  # fmt: skip
 ATTRIBUTES = ("app", "connections", "cycle", "flow", "loop", "pipeline", "server_state", "transport")
 OF_REQUEST = ("disconnected", "message_event", "response_complete", "response_started", "waiting_for_100_continue")

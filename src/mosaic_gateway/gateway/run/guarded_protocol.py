@@ -187,6 +187,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if last:
             self.pipeline.clear()
         super().on_response_complete()
+        self._unset_keepalive_if_required()  # uvicorn's timer begins before the answer was taken, and outlives a reset
         if last:
             self.transport.close()
         elif self._reading is NOTHING:
@@ -203,6 +204,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """All that was written has been taken."""
         super().resume_writing()
         self._unsent_until = None
+        if self._reading is NOTHING:
+            self._since = self.loop.time()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text is replaced
         """Refuse a request that the parser cannot read."""
@@ -313,7 +316,6 @@ def http_settings(app: ASGIApp, limits: HttpLimits) -> uvicorn.Config:
     return uvicorn.Config(
         app, http=LimitedProtocol, lifespan="on", ws="none", log_config=None, access_log=False,
         server_header=False, proxy_headers=False, timeout_graceful_shutdown=GRACE, backlog=ACCEPTED_AT_ONCE,
-        timeout_keep_alive=limits.idle_seconds,
     )  # fmt: skip
 
 

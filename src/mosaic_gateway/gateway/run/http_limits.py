@@ -33,7 +33,7 @@ class HttpLimits:
     body_seconds: float = 30
     answer_seconds: float = 30
     rate: int = 1024
-    idle_seconds: int = 75
+    idle_seconds: float = 75
     linger_seconds: float = 0.5
     linger_bytes: int = 1024 * 1024
     pipelined: int = 32

@@ -33,7 +33,7 @@ from mosaic_gateway.installation.layout import check_layout
 from mosaic_gateway.installation.receipt import instance_id
 from mosaic_gateway.process import file_lock
 from mosaic_gateway.process.command import follow_parent
-from mosaic_gateway.process.log_output import LineFormatter, StandardErrorHandler, ThrottledHandler
+from mosaic_gateway.process.log_output import log_handler
 
 __all__ = ["GatewayRunningError", "configure_logging", "serve"]
 
@@ -198,9 +198,6 @@ def configure_logging(level: int = logging.INFO, *, also: logging.Handler | None
 
     Similar records are limited in number; no reader of standard error can stop the process.
     """
-    handlers = [StandardErrorHandler()] if also is None else [StandardErrorHandler(), also]
-    for handler in handlers:
-        handler.setFormatter(LineFormatter())
-    logging.basicConfig(level=level, handlers=[ThrottledHandler(handlers)], force=True)
+    logging.basicConfig(level=level, handlers=[log_handler(also)], force=True)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("psycopg").setLevel(logging.ERROR)
