@@ -36,6 +36,7 @@ POST = {
     "/api/auth/admin/revoke-user-sessions": USER,
     "/api/auth/admin/has-permission": {"permissions": {"user": ["list"]}},
     "/api/tokens": {"name": "x", "scopes": ["read"]},
+    "/api/auth/unlink-account": {"accountId": "x"},
     "/api/tokens/revoke": {"id": "x"},
 }
 

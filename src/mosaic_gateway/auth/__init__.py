@@ -27,6 +27,13 @@ if TYPE_CHECKING:
         setup,
         user_search,
     )
+    from mosaic_gateway.auth.activity import (
+        ActivityFilter,
+        ActivityPage,
+        read_actions,
+        read_activity,
+        read_sign_ins,
+    )
     from mosaic_gateway.auth.audit import (
         Actor,
     )
@@ -102,6 +109,7 @@ else:
         "session_list",
         "setup",
         "user_search",
+        activity="ActivityFilter ActivityPage read_actions read_activity read_sign_ins",
         audit="Actor",
         better_auth_format="iso moment_of utc_now",
         connection="SETTINGS",
@@ -125,6 +133,8 @@ __all__ = [
     "EMAIL",
     "SETTINGS",
     "UNPRINTABLE",
+    "ActivityFilter",
+    "ActivityPage",
     "Actor",
     "BannedUserError",
     "Cookies",
@@ -164,6 +174,9 @@ __all__ = [
     "permissions",
     "prepare_user",
     "rate_limits",
+    "read_actions",
+    "read_activity",
+    "read_sign_ins",
     "record_action",
     "reset_tokens",
     "session_list",

@@ -7,6 +7,7 @@ adds the cookies of `pending_cookies` to the response.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from psycopg import AsyncConnection
 from starlette.requests import Request
@@ -21,7 +22,10 @@ from mosaic_gateway.auth.users import User
 from mosaic_gateway.gateway.database import Database
 from mosaic_gateway.gateway.messages import ApiError, client_address, pending_cookies
 
-__all__ = ["SignedIn", "Visitor", "Visitors", "actor_of"]
+__all__ = ["SignedIn", "Visitor", "Visitors", "actor_of", "require_fresh"]
+
+
+FRESH = timedelta(days=1)  # better-auth's ``session.freshAge``
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,11 @@ class SignedIn:
 
     session: Session
     user: User
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the session began within the last day; some endpoints need that."""
+        return utc_now() - self.session.created_at < FRESH
 
     @property
     def is_admin(self) -> bool:
@@ -106,6 +115,13 @@ class Visitors:
             raise _unauthorized()
         return signed_in
 
+    async def require_admin(self, request: Request) -> SignedIn:
+        """Return who is signed in. Raises `ApiError` (401 UNAUTHORIZED, 403 FORBIDDEN for those who are no admin)."""
+        signed_in = await self.require(request)
+        if not signed_in.is_admin:
+            raise ApiError(403, "FORBIDDEN", "Only admins may do this")
+        return signed_in
+
     async def require_on(self, connection: AsyncConnection, request: Request) -> SignedIn:
         """Return who is signed in, on *connection*, after `require`. Raises `ApiError` (401 UNAUTHORIZED)."""
         signed_in = await self._look_up_on(connection, request)
@@ -114,14 +130,14 @@ class Visitors:
             raise _unauthorized()
         return signed_in
 
-    async def identify(self, request: Request, scope: str, *, extends: bool = True) -> Visitor | None:
+    async def identify(self, request: Request, scope: str | None, *, extends: bool = True) -> Visitor | None:
         """Return who is signed in, or the user of the API token of *request* if it is valid and has *scope*.
 
-        None if neither is there. Records the use of a token; extends a session unless *extends* is False. Raises
+        None if neither is there; without a *scope* no token is accepted. Records the use of a token; extends a session unless *extends* is False. Raises
         `ApiError` (401 for a token that is not valid, 403 for one without *scope*) and `DatabaseUnavailableError`.
         """
         text = _api_token(request)
-        if text is None:
+        if text is None or scope is None:
             signed_in = await (self.find(request) if extends else self.look_up(request))
             return Visitor(signed_in.user, signed_in.session, None) if signed_in else None
         found = await self._database.read(lambda connection: api_tokens.find_token(connection, text))
@@ -169,6 +185,12 @@ class Visitors:
             return None
         pending_cookies(request).extend(self._cookies.signed_in(session.token, remember=True))
         return extended, user
+
+
+def require_fresh(signed_in: SignedIn) -> None:
+    """Raise `ApiError` (403 SESSION_NOT_FRESH) unless the session is fresh."""
+    if not signed_in.is_fresh:
+        raise ApiError(403, "SESSION_NOT_FRESH", "Session is not fresh")
 
 
 def actor_of(request: Request, visitor: SignedIn | Visitor) -> Actor:

@@ -7,7 +7,6 @@ so a session that is revoked during a request changes nothing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import TypeVar
 
 from psycopg import AsyncConnection
@@ -24,13 +23,12 @@ from mosaic_gateway.gateway.messages import JSON, ApiError, json_response, read_
 from mosaic_gateway.gateway.routes.endpoint import endpoint_route
 from mosaic_gateway.gateway.routes.fields import read_fields
 from mosaic_gateway.gateway.routes.passwords import PasswordCheck
-from mosaic_gateway.gateway.signed_in import SignedIn, Visitors, actor_of
+from mosaic_gateway.gateway.signed_in import SignedIn, Visitors, actor_of, require_fresh
 
 __all__ = ["AccountRoutes"]
 
 T = TypeVar("T")
 
-FRESH = timedelta(days=1)  # better-auth's ``session.freshAge``
 #: Fields of a user that only an admin sets.
 PROTECTED = ("role", "banned", "banReason", "banExpires")
 STATUS = {"status": True}
@@ -60,8 +58,7 @@ class AccountRoutes:
     async def list_sessions(self, request: Request) -> Response:
         """``GET list-sessions``: the own sessions; needs a session that began within the last 24 hours."""
         signed_in = await self._visitors.require(request)
-        if not _is_fresh(signed_in):
-            raise ApiError(403, "SESSION_NOT_FRESH", "Session is not fresh")
+        require_fresh(signed_in)
         found = await self._database.read(
             lambda connection: session_list.list_sessions(connection, signed_in.user.id, since=utc_now())
         )
@@ -172,7 +169,7 @@ class AccountRoutes:
             await self._passwords.require(request, signed_in.user, password)
         if token:  # only better-auth's e-mails contain one
             raise ApiError(404, "INVALID_TOKEN", "Invalid token")
-        if not password and not _is_fresh(signed_in):
+        if not password and not signed_in.is_fresh:
             raise ApiError(400, "SESSION_EXPIRED", "Session expired. Re-authenticate to perform this action.")
 
         async def delete(connection: AsyncConnection, signed_in: SignedIn) -> None:
@@ -192,7 +189,3 @@ class AccountRoutes:
 
     def _renewed(self, request: Request, token: str) -> list[str]:
         return self._cookies.signed_in(token, remember=not self._cookies.dont_remember(request.headers.get("cookie")))
-
-
-def _is_fresh(signed_in: SignedIn) -> bool:
-    return utc_now() - signed_in.session.created_at < FRESH

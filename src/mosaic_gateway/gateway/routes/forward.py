@@ -26,7 +26,7 @@ from mosaic_gateway.gateway.path_readings import MalformedPathError, path_readin
 from mosaic_gateway.gateway.proxies import TrustedProxies
 from mosaic_gateway.gateway.request_boundary import FORWARD_CHECK, request_peer
 from mosaic_gateway.gateway.routes.endpoint import endpoint_route
-from mosaic_gateway.gateway.signed_in import SignedIn, Visitor, Visitors
+from mosaic_gateway.gateway.signed_in import Visitors
 from mosaic_gateway.gateway.web_settings import WebSettings
 
 __all__ = ["ForwardRoutes"]
@@ -67,10 +67,7 @@ class ForwardRoutes:
         rule = self._rule(original)
         if rule.allow == PUBLIC:
             return permission(None, "")
-        if rule.allow == TOKEN:
-            visitor: Visitor | SignedIn | None = await self._visitors.identify(request, SCOPE, extends=False)
-        else:
-            visitor = await self._visitors.look_up(request)
+        visitor = await self._visitors.identify(request, SCOPE if rule.allow == TOKEN else None, extends=False)
         if visitor is None:
             return self._redirects.via(request, original, SIGN_IN_PAGE) or unauthorized()
         user, session = visitor.user, visitor.session
