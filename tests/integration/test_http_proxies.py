@@ -2,98 +2,25 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.http_gateway import Gateway, RunGateway
+from tests.support.http_gateway import RunGateway
 from tests.support.ports import free_port
-from tests.support.reverse_proxies import (
-    Certificate,
-    Site,
-    create_certificate,
-    documented,
-    replaced,
-    run_caddy,
-    run_nginx,
-)
+from tests.support.proxied_gateway import NAME, PROXIES, Proxied, nginx, run_proxied
+from tests.support.reverse_proxies import Site, create_certificate
 
-NAME = "gateway.example.com"
-UPSTREAM = "127.0.0.1:14242"
 SETUP, SIGN_IN = "/api/bootstrap/setup", "/api/auth/sign-in/email"
 PERSON = {"name": "Ada", "email": "ada@example.com", "password": "correct horse battery staple"}
 SPOOFED = {"x-forwarded-for": "203.0.113.9", "x-forwarded-host": "evil.example", "x-forwarded-proto": "http",
            "forwarded": "for=203.0.113.9;host=evil.example;proto=http"}  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Proxied:
-    """A gateway and its public address."""
-
-    gateway: Gateway
-    site: Site
-
-
-@contextmanager
-def nginx(
-    directory: Path, port: int, upstream: str, certificate: Certificate, *, appends: bool = False, also: str = ""
-) -> Iterator[None]:
-    """Run nginx as documented; *upstream* is what follows ``http://`` in proxy_pass.
-
-    *appends*: as documented for an nginx behind another proxy. *also* is a further ``server`` block.
-    """
-    sender = "$proxy_add_x_forwarded_for" if appends else "$remote_addr"
-    servers = replaced(
-        documented("https-with-nginx.md", "nginx"),
-        {
-            "    listen [::]:80;\n": "", "    listen [::]:443 ssl http2;\n": "",
-            "listen 80;": f"listen 127.0.0.1:{free_port()};", "listen 443 ": f"listen 127.0.0.1:{port} ",
-            "/etc/letsencrypt/live/gateway.example.com/fullchain.pem": str(certificate.certificate),
-            "/etc/letsencrypt/live/gateway.example.com/privkey.pem": str(certificate.key),
-            UPSTREAM: upstream, "$remote_addr": sender,
-        },
-    )  # fmt: skip
-    with run_nginx(directory, servers + also, port):
-        yield
-
-
-@contextmanager
-def caddy(directory: Path, port: int, upstream: str, certificate: Certificate) -> Iterator[None]:
-    """Run Caddy as documented; *upstream* is the address of reverse_proxy."""
-    tls = f"tls {certificate.certificate} {certificate.key}"
-    changes = {f"{NAME} {{": f"{NAME}:{port} {{\n\tbind 127.0.0.1\n\t{tls}", UPSTREAM: upstream}
-    with run_caddy(directory, replaced(documented("https-with-caddy.md", "caddyfile"), changes), port):
-        yield
-
-
-PROXIES: dict[str, Callable[[Path, int, str, Certificate], AbstractContextManager[None]]] = {
-    "nginx": nginx,
-    "caddy": caddy,
-}
-
-
-@contextmanager
-def run(kind: str, directory: Path, conninfo: str, http_run: RunGateway, **settings: object) -> Iterator[Proxied]:
-    """Run a gateway behind the proxy *kind*, both as documented, with other *settings* of the gateway."""
-    site = Site(NAME, free_port(), create_certificate(directory, NAME))
-    documented_settings = tomllib.loads(documented(f"https-with-{kind}.md", "toml"))
-    assert documented_settings.pop("base_url") == f"https://{NAME}"
-    with (
-        http_run(conninfo, base_url=site.origin, **(documented_settings | settings)) as gateway,
-        PROXIES[kind](directory, site.port, f"127.0.0.1:{gateway.port}", site.certificate),
-    ):
-        yield Proxied(gateway, site)
-
-
 @pytest.fixture(params=PROXIES)
-def proxied(
-    request: pytest.FixtureRequest, tmp_path: Path, http_database: str, http_run: RunGateway
-) -> Iterator[Proxied]:
+def proxied(request: pytest.FixtureRequest, tmp_path: Path, http_database: str) -> Iterator[Proxied]:
     """A gateway behind nginx and Caddy in turn."""
-    with run(request.param, tmp_path, http_database, http_run) as running:
+    with run_proxied(request.param, tmp_path, http_database) as running:
         yield running
 
 
@@ -129,10 +56,10 @@ def test_foreign_origins_behind_a_proxy(proxied: Proxied) -> None:
 
 @pytest.mark.parametrize("kind", PROXIES)
 def test_a_proxy_that_is_not_trusted(
-    kind: str, tmp_path: Path, http_database: str, http_run: RunGateway, caplog: pytest.LogCaptureFixture
+    kind: str, tmp_path: Path, http_database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without trusted_proxies the address is the proxy's, sign-in works, and the log says once what to set."""
-    with run(kind, tmp_path, http_database, http_run, trusted_proxies=()) as proxied:
+    with run_proxied(kind, tmp_path, http_database, trusted_proxies=()) as proxied:
         body = {**PERSON, "token": proxied.gateway.token()}
         assert proxied.site.request("POST", SETUP, body, headers={"origin": proxied.site.origin}).status == 201
         answer = proxied.site.request("POST", SIGN_IN, PERSON, headers={"origin": proxied.site.origin})

@@ -25,7 +25,7 @@ LONG = "x" * 129
 EVERYWHERE = ("user1", "admin1", "nobody")
 VARIABLE = re.compile(
     r"(?P<token>\b[A-Za-z0-9]{32}\b)|(?P<time>\b20(?!26-01|30)\d\d-\d\d-\d\dT[\d:.]+Z)|(?P<address>\"ipAddress\":\"[^\"]*\")"
-    r"|(?P<agent>\"userAgent\":\"[^\"]*\")|(?P<signature>\.[A-Za-z0-9%]{44,60}%3D)"
+    r"|(?P<agent>\"userAgent\":\"[^\"]*\")|(?P<signature>\.[A-Za-z0-9%]{43,90}%3D)"
 )
 Peer = Callable[[str], AbstractContextManager[Gateway]]
 

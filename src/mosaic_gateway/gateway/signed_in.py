@@ -116,10 +116,10 @@ class Visitors:
         return signed_in
 
     async def require_admin(self, request: Request) -> SignedIn:
-        """Return who is signed in. Raises `ApiError` (401 UNAUTHORIZED, 403 FORBIDDEN for those who are no admin)."""
+        """Return which admin is signed in. Raises `ApiError` (401 UNAUTHORIZED, 403 FORBIDDEN)."""
         signed_in = await self.require(request)
         if not signed_in.is_admin:
-            raise ApiError(403, "FORBIDDEN", "Only admins may do this")
+            raise ApiError(403, "FORBIDDEN", "Only an admin may see this")
         return signed_in
 
     async def require_on(self, connection: AsyncConnection, request: Request) -> SignedIn:
@@ -133,8 +133,9 @@ class Visitors:
     async def identify(self, request: Request, scope: str | None, *, extends: bool = True) -> Visitor | None:
         """Return who is signed in, or the user of the API token of *request* if it is valid and has *scope*.
 
-        None if neither is there; without a *scope* no token is accepted. Records the use of a token; extends a session unless *extends* is False. Raises
-        `ApiError` (401 for a token that is not valid, 403 for one without *scope*) and `DatabaseUnavailableError`.
+        None if neither is there; without a *scope* no token is accepted. Records the use of a token; extends a session
+        unless *extends* is False. Raises `ApiError` (401 for a token that is not valid, 403 for one without *scope*)
+        and `DatabaseUnavailableError`.
         """
         text = _api_token(request)
         if text is None or scope is None:

@@ -34,7 +34,8 @@ def make_request(chunks: Iterable[bytes] = (), **headers: str) -> Request:
         return messages.pop(0)
 
     raw = [(key.replace("_", "-").encode(), value.encode("latin-1")) for key, value in headers.items()]
-    return Request({"type": "http", "method": "POST", "path": "/", "headers": raw, "client": None}, receive)
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": raw, "client": None}
+    return Request(scope, receive)
 
 
 def parse(body: bytes, content_type: str = JSON, allowed: tuple[str, ...] = (JSON, FORM)) -> object:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -94,7 +94,7 @@ def _date(query: Mapping[str, str], name: str) -> datetime | None:
     if not value:
         return None
     try:
-        return datetime.strptime(value, "%Y-%m-%d")  # noqa: DTZ007 - the tables have UTC without zone
+        return datetime.combine(date.fromisoformat(value), time.min)
     except ValueError as error:
         raise messages.issues_error([f"[query.{name}] Invalid input: expected a date like 2026-01-31"]) from error
 
