@@ -40,7 +40,7 @@ class Caller(asyncio.Protocol):
     Latencies are counted from when a request was due: one that waits for a slow response before it counts that too.
     """
 
-    def __init__(self, request: bytes, tally: Tally, interval: float, delay: float) -> None:
+    def __init__(self, request: bytes, tally: Tally, interval: float = 0.0, delay: float = 0.0) -> None:
         self._request = request
         self._tally = tally
         self._interval = interval

@@ -3,7 +3,7 @@
 Print the table of docs/reference/performance.md.
 
     python tests/benchmarks/run.py [--rounds N] [--json FILE]
-        [--only install adopt upgrade start doctor help memory http forward migrations pglite]
+        [--only install adopt upgrade start doctor help memory http flood forward migrations pglite]
 
 Whole processes are timed from outside. Values are medians; ratios are computed within each round, so that
 changes of the machine's speed cancel out. Everything runs in a scratch directory and on loopback.
@@ -32,6 +32,7 @@ from measured_home import MeasuredHome
 from migrations_speed import measure as measure_runner
 from pglite_speed import measure as measure_pglite_install
 from pglite_wire import measure as measure_pglite_wire
+from sign_in_flood import measure as measure_sign_ins
 from upgrade_speed import measure as measure_upgrades
 
 LOAD_SECONDS = 5
@@ -205,6 +206,18 @@ def measure_http(scratch: Path, _rounds: int) -> list[Row]:
     return rows
 
 
+def measure_flood(scratch: Path, rounds: int) -> list[Row]:
+    """Measure a sign-in while one address floods the gateway with wrong passwords."""
+    home = MeasuredHome(scratch / "flood", free_port())
+    home.install()
+    try:
+        home.create_admin(**SIGN_IN)
+        lines = measure_sign_ins(home, SIGN_IN["email"], rounds)
+    finally:
+        home.purge()
+    return [Row(what=what, value=value, target=target) for what, value, target in lines]
+
+
 def measure_forward(scratch: Path, rounds: int) -> list[Row]:
     """Measure forward authentication, compared with better-auth."""
     return [
@@ -252,6 +265,7 @@ MEASUREMENTS: dict[str, Callable[[Path, int], list[Row]]] = {
     "help": measure_help,
     "memory": measure_memory,
     "http": measure_http,
+    "flood": measure_flood,
     "forward": measure_forward,
     "migrations": measure_migrations,
     "pglite": measure_pglite,

@@ -22,6 +22,7 @@ import mosaic_gateway
 import mosaic_gateway_installer
 from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
 from mosaic_gateway.gateway.schema import load_bundles
+from mosaic_gateway.installation.doctor_record import read_doctor_record
 from mosaic_gateway.migrations.parse import prefix_hash
 from mosaic_gateway_installer.checks.doctor import doctor
 from mosaic_gateway_installer.program_copy.store import launcher
@@ -72,13 +73,20 @@ def _connect(site: Site) -> psycopg.Connection[Any]:
 
 
 def test_a_healthy_installation_has_no_fault(installation: Site) -> None:
-    """Every check is reported as ok, and nothing is written."""
-    before = {path.name: path.lstat().st_mtime_ns for path in installation.path.iterdir()}
+    """Every check is reported as ok, and nothing is written but the record that the console displays."""
+    (installation.home.run / "doctor.json").unlink(missing_ok=True)
+    before = {path.name: path.lstat().st_mtime_ns for path in installation.path.iterdir() if path.name != "run"}
+    running = {path.name for path in installation.home.run.iterdir()}
     done = installation.json("doctor")
     assert [finding["check"] for finding in done.result["findings"]] == CHECKS
     assert {finding["level"] for finding in done.result["findings"]} == {"ok"}
     assert all(finding["ok"] for finding in done.result["findings"])
-    assert {path.name: path.lstat().st_mtime_ns for path in installation.path.iterdir()} == before
+    after = {path.name: path.lstat().st_mtime_ns for path in installation.path.iterdir() if path.name != "run"}
+    assert after == before
+    assert {path.name for path in installation.home.run.iterdir()} - running == {"doctor.json"}
+    record = read_doctor_record(installation.home)
+    assert record is not None
+    assert [(finding["check"], finding["level"]) for finding in record.findings] == [(name, "ok") for name in CHECKS]
 
 
 def test_the_program_copy_finds_no_fault_either(installation: Site) -> None:

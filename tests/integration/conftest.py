@@ -12,20 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.support.http_gateway import Gateway, RunGateway, run_gateway
+from tests.support.http_gateway import Gateway, RunGateway, create_template, run_gateway
 from tests.support.postgres_server import PostgresServer
-
-from mosaic_gateway.migrations import Bundle, migrate
 
 
 @pytest.fixture(scope="session")
 def http_template(postgres_server: PostgresServer) -> str:
     """Return the name of a template database with both schemas."""
-    name = postgres_server.create_database(prefix="http_template")
-    with postgres_server.connect(name) as connection:
-        for bundle in ("gateway", "storage"):
-            migrate(Bundle.load(bundle), connection)
-    return name
+    return create_template(postgres_server)
 
 
 @pytest.fixture

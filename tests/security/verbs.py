@@ -79,6 +79,8 @@ VERBS = (
     Verb("bootstrap status"),
     Verb("bootstrap link"),
     Verb("auth users list", running=True),
+    Verb("auth sessions list"),
+    Verb("auth tokens list"),
     Verb("config show"),
     Verb("serve", changes=True),
 )

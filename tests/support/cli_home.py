@@ -43,7 +43,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response of the gateway."""
+    """A response of the gateway; of a repeated header, ``headers`` has the first."""
 
     status: int
     headers: Mapping[str, str]
@@ -122,7 +122,7 @@ class Place:
             sent = {"content-type": "application/json", **(headers or {})}
             connection.request(method, path, None if body is None else json.dumps(body), sent)
             response = connection.getresponse()
-            fields = {key.lower(): value for key, value in response.getheaders()}
+            fields = {key.lower(): value for key, value in reversed(response.getheaders())}
             return Answer(response.status, fields, response.read())
 
     def status_of(self, path: str) -> int:

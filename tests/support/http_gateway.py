@@ -18,11 +18,14 @@ from typing import Any
 import psycopg
 import uvicorn
 from starlette.routing import BaseRoute
+from tests.support.postgres_server import PostgresServer
 
 from mosaic_gateway.auth import accounts
 from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.app import Services, create_app, make_pool
 from mosaic_gateway.gateway.web_settings import WebSettings
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.migrations import Bundle, migrate
 
 SECRET = Secret("a secret of at least thirty-two characters")
 LIMIT = 10.0  # seconds; time-out for operations that take milliseconds
@@ -121,9 +124,24 @@ class Gateway:
         return accounts.issue_setup_token(self.conninfo).token.reveal()
 
 
+def create_template(server: PostgresServer) -> str:
+    """Create a template database with both schemas on *server* and return its name."""
+    name = server.create_database(prefix="http_template")
+    with server.connect(name) as connection:
+        for bundle in ("gateway", "storage"):
+            migrate(Bundle.load(bundle), connection)
+    return name
+
+
 @contextmanager
 def run_gateway(
-    conninfo: str, *, base_url: str = "", host: str = "127.0.0.1", unix_socket: Path | None = None, **settings: Any
+    conninfo: str,
+    *,
+    base_url: str = "",
+    host: str = "127.0.0.1",
+    unix_socket: Path | None = None,
+    home: Home | None = None,
+    **settings: Any,
 ) -> Iterator[Gateway]:
     """Serve the application in a thread of this process, on *host* or on *unix_socket*.
 
@@ -131,7 +149,7 @@ def run_gateway(
     """
     with _listener(host, unix_socket) as listener:
         port = 0 if unix_socket else listener.getsockname()[1]
-        services = _services(conninfo, WebSettings(base_url=base_url or f"http://127.0.0.1:{port}", **settings))
+        services = _services(conninfo, WebSettings(base_url=base_url or f"http://127.0.0.1:{port}", **settings), home)
         server = uvicorn.Server(
             uvicorn.Config(
                 create_app(services), lifespan="on", ws="none", log_config=None, access_log=False, proxy_headers=False
@@ -155,13 +173,14 @@ def routes() -> list[BaseRoute]:
     return create_app(_services("", WebSettings(base_url="http://127.0.0.1"))).routes
 
 
-def _services(conninfo: str, web: WebSettings) -> Services:
+def _services(conninfo: str, web: WebSettings, home: Home | None = None) -> Services:
     return Services(
         pool=make_pool(conninfo),
         auth_secret=SECRET,
         web=web,
         version="1.2.3",
         instance_id="an-instance",
+        home=home,
     )
 
 

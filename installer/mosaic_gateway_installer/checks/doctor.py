@@ -1,4 +1,4 @@
-"""``doctor``: run every check of an installation. Reads only, except with ``--fix``."""
+"""``doctor``: run every check of an installation. Without ``--fix`` it writes only the record of its last run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from mosaic_gateway.cli import Outcome
 from mosaic_gateway.config import Config, load_config
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway.installation import EngineName, Home, ReceiptState, installed
+from mosaic_gateway.installation import EngineName, Home, ReceiptState, installed, write_doctor_record
 from mosaic_gateway.process import process_environment
 from mosaic_gateway_installer.checks import database, gateway, installation, package, pglite, postgres
 from mosaic_gateway_installer.checks.finding import Check, CheckResult, Level, examine, finding_lines, repair
@@ -39,6 +39,8 @@ def doctor(home: Home, *, fix: bool = False, bundle: Path | None = None) -> Outc
     fault is a finding.
     """
     findings = tuple(_findings(home, fix=fix))
+    with suppress(OSError):  # a full disk or a read-only home is a finding, and no reason to report none
+        write_doctor_record(home, [finding.to_dict() for finding in findings])
     faults = [finding for finding in findings if finding.level is Level.FAULT]
     error = None
     if faults:

@@ -25,7 +25,6 @@ __all__ = ["CommandLineRequests", "HandedDirectory"]
 
 #: Options whose files root opens for the worker.
 INPUTS = frozenset({"password_file", "database_url_file"})
-OUTPUT = "bundle"
 DIRECTORY_OPTION = "directory"
 
 
@@ -107,9 +106,9 @@ class CommandLineRequests:
         return {"content": base64.b64encode(content).decode()}, []
 
     def _open_output(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
-        path = self._authority.call.options.get(OUTPUT)
+        path = self._authority.call.output
         if not isinstance(path, Path):
-            raise NotGrantedError(f"root gave no file with option {OUTPUT!r}")
+            raise NotGrantedError("root gave no file to write")
         with find_path(path) as found:
             if found.status is not None or len(found.missing) != 1:
                 raise NamedFileError(
@@ -155,7 +154,11 @@ class CommandLineRequests:
             signal.signal(signal.SIGINT, before)
 
     def _prompted(self, values: Mapping[str, Any]) -> str:
-        if self._authority.call.verb != "uninstall":
+        call = self._authority.call
+        if call.verb == "auth users remove":
+            question = f"Remove {call.options['email']} with everything that belongs to this user?"
+            return "yes" if click.confirm(question, err=True) else "no"
+        if call.verb != "uninstall":
             return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
         identity = str(values["instance_id"])
         if not INSTANCE_ID.fullmatch(identity):

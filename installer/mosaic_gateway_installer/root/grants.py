@@ -32,8 +32,13 @@ GRANTED: Mapping[str, frozenset[Request]] = {
     "doctor": RUNNING | {Request.ENABLE_UNIT, Request.REMOVE_FORMER_PROGRAMS},
     "backup verify": frozenset({Request.PLACE_POSTGRES}),
     "serve": frozenset({Request.BIND}),
-    **dict.fromkeys(("auth users create", "auth users set-password", "bootstrap setup"), frozenset({Request.PROMPT})),
+    **dict.fromkeys(
+        ("auth users create", "auth users set-password", "auth users remove", "bootstrap setup"),
+        frozenset({Request.PROMPT}),
+    ),
 }
+#: Verb → its option that names a file to create.
+OUTPUTS: Mapping[str, str] = {"doctor": "bundle", "auth tokens create": "output"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,12 @@ class Call:
     options: Mapping[str, Any]
     read_only: bool = False
 
+    @property
+    def output(self) -> Any:
+        """The file that root named for the verb to create, None if there is none."""
+        option = OUTPUTS.get(self.verb)
+        return self.options.get(option) if option is not None else None
+
     def grants(self, request: Request) -> bool:
         """Return whether *request* is answered."""
         if request in READING or (request is Request.BIND and self.verb in BINDING):
@@ -51,11 +62,11 @@ class Call:
         if self.read_only or self.options.get("dry_run"):
             return False
         if self.verb == "doctor" and not self.options.get("fix"):
-            return request is Request.OPEN_OUTPUT and self.options.get("bundle") is not None
+            return request is Request.OPEN_OUTPUT and self.output is not None
         return request in GRANTED.get(self.verb, frozenset()) or request in self._by_option()
 
     def _by_option(self) -> frozenset[Request]:
-        if self.verb == "doctor" and self.options.get("bundle") is not None:
+        if self.output is not None:
             return frozenset({Request.OPEN_OUTPUT})
         if self.verb == "backup create" and self.options.get("directory") is not None:
             return frozenset({Request.MAKE_DIRECTORY, Request.KEEP_DIRECTORY})

@@ -6,7 +6,7 @@ import secrets
 import string
 from datetime import UTC, datetime
 
-__all__ = ["ID_LENGTH", "iso", "new_id", "utc_now"]
+__all__ = ["ID_LENGTH", "iso", "moment_of", "new_id", "utc_now"]
 
 ID_LENGTH = 32
 ALPHABET = string.ascii_letters + string.digits
@@ -26,3 +26,12 @@ def utc_now() -> datetime:
 def iso(moment: datetime) -> str:
     """Return ``YYYY-MM-DDTHH:MM:SS.mmmZ``; the JavaScript client misparses any other number of fractional digits."""
     return moment.isoformat(timespec="milliseconds") + "Z"
+
+
+def moment_of(text: str) -> datetime:
+    """Return the ISO 8601 time *text* as UTC without zone; without a zone it is UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    try:
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except OverflowError as error:
+        raise ValueError(text) from error

@@ -8,15 +8,19 @@ from mosaic_gateway.errors import MosaicError, RefusedError, UsageError
 
 __all__ = [
     "AdminExistsError",
+    "ApiTokenNotFoundError",
     "BannedUserError",
     "DatabaseUnavailableError",
     "InvalidCredentialsError",
     "InvalidEmailError",
     "InvalidNameError",
     "InvalidRoleError",
+    "InvalidScopeError",
+    "LastAdminError",
     "PasswordTooLongError",
     "PasswordTooShortError",
     "SchemaMissingError",
+    "SessionNotFoundError",
     "SetupTokenError",
     "TooBusyError",
     "UserExistsError",
@@ -65,9 +69,37 @@ class UserExistsError(UsageError):
 
 
 class UserNotFoundError(UsageError):
-    """No user has this e-mail address."""
+    """No user has this e-mail address or id."""
 
     code = "USER_NOT_FOUND"
+    http_status = HTTPStatus.NOT_FOUND
+
+
+class LastAdminError(RefusedError):
+    """The operation would leave the gateway without an admin who can sign in."""
+
+    code = "LAST_ADMIN"
+    http_status = HTTPStatus.CONFLICT
+
+
+class InvalidScopeError(UsageError):
+    """The scope of an API token does not exist."""
+
+    code = "INVALID_SCOPE"
+    http_status = HTTPStatus.BAD_REQUEST
+
+
+class ApiTokenNotFoundError(UsageError):
+    """No API token has this id."""
+
+    code = "API_TOKEN_NOT_FOUND"
+    http_status = HTTPStatus.NOT_FOUND
+
+
+class SessionNotFoundError(UsageError):
+    """No session has this id."""
+
+    code = "SESSION_NOT_FOUND"
 
 
 class AdminExistsError(RefusedError):

@@ -8,15 +8,27 @@ it sees what the previous holder committed. The token is deleted in the transact
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from psycopg import AsyncConnection
 
 from mosaic_gateway.auth import setup_tokens, users
+from mosaic_gateway.auth.better_auth_format import utc_now
 from mosaic_gateway.auth.errors import AdminExistsError, SetupTokenError
 from mosaic_gateway.auth.setup_tokens import SetupToken
 from mosaic_gateway.auth.users import NewUser, User, insert_user
 from mosaic_gateway.hint import command
 
-__all__ = ["check_claim", "claim_first_admin", "create_first_admin", "create_user", "issue_setup_token", "needs_setup"]
+__all__ = [
+    "LinkState",
+    "check_claim",
+    "claim_first_admin",
+    "create_first_admin",
+    "create_user",
+    "issue_setup_token",
+    "link_state",
+    "needs_setup",
+]
 
 #: First 8 bytes of SHA-256("mosaic-gateway first admin") as a signed 64-bit integer.
 LOCK_KEY = -209209743756132487
@@ -35,6 +47,25 @@ async def issue_setup_token(connection: AsyncConnection) -> SetupToken:
     """Issue a set-up token and invalidate earlier ones. Raises `AdminExistsError`."""
     await _lock_setup(connection)
     return await setup_tokens.issue(connection)
+
+
+class LinkState(StrEnum):
+    """The state of a set-up link. A replaced link is not distinguished from a mistyped one."""
+
+    VALID = "valid"
+    USED = "used"
+    EXPIRED = "expired"
+    REPLACED = "replaced"
+
+
+async def link_state(connection: AsyncConnection, token: str | None) -> LinkState:
+    """Return the state of the link with *token*; writes nothing."""
+    if not await needs_setup(connection):
+        return LinkState.USED
+    expiry = None if token is None else await setup_tokens.expires_at(connection, token)
+    if expiry is None:
+        return LinkState.REPLACED
+    return LinkState.VALID if expiry > utc_now() else LinkState.EXPIRED
 
 
 async def check_claim(connection: AsyncConnection, token: str | None) -> None:
@@ -68,13 +99,15 @@ async def create_first_admin(connection: AsyncConnection, new: NewUser) -> User:
     return await _insert_admin(connection, new, None)
 
 
-async def create_user(connection: AsyncConnection, new: NewUser) -> User:
+async def create_user(
+    connection: AsyncConnection, new: NewUser, *, actor_id: str | None = None, ip_address: str | None = None
+) -> User:
     """Insert *new*; creating an admin invalidates the set-up token. Raises `UserExistsError`."""
-    if new.role == "admin":
+    if "admin" in new.role.split(","):
         await connection.execute(LOCK)
         await setup_tokens.revoke(connection)
     user = await insert_user(connection, new)
-    await users.record_action(connection, "user.create", target=user.id)
+    await users.record_action(connection, "user.create", target=user.id, actor_id=actor_id, ip_address=ip_address)
     return user
 
 

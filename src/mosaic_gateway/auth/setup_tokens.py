@@ -20,12 +20,24 @@ from mosaic_gateway.config import Secret
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
-__all__ = ["IDENTIFIER", "LIFETIME", "SetupToken", "check", "consume", "exists", "issue", "revoke", "setup_url"]
+__all__ = [
+    "IDENTIFIER",
+    "LIFETIME",
+    "SetupToken",
+    "check",
+    "consume",
+    "exists",
+    "expires_at",
+    "issue",
+    "revoke",
+    "setup_url",
+]
 
 IDENTIFIER = "bootstrap-setup"
 LIFETIME = timedelta(hours=24)
 TOKEN_BYTES = 32
 FIND = "SELECT value FROM verifications WHERE identifier = %s AND expires_at > %s"
+FIND_EXPIRY = "SELECT value, expires_at FROM verifications WHERE identifier = %s"
 INSERT = (
     "INSERT INTO verifications (id, identifier, value, expires_at, created_at, updated_at)"
     " VALUES (%s, %s, %s, %s, %s, %s)"
@@ -59,6 +71,13 @@ async def check(connection: AsyncConnection, token: str) -> bool:
     cursor = await connection.execute(FIND, (IDENTIFIER, utc_now()))
     expected = _hash(token)
     return any(hmac.compare_digest(row[0].encode(), expected.encode()) for row in await cursor.fetchall())
+
+
+async def expires_at(connection: AsyncConnection, token: str) -> datetime | None:
+    """Return when *token*, which is the last one that was issued, expires or expired; None for any other token."""
+    expected = _hash(token)
+    rows = await (await connection.execute(FIND_EXPIRY, (IDENTIFIER,))).fetchall()
+    return next((row[1] for row in rows if hmac.compare_digest(row[0].encode(), expected.encode())), None)
 
 
 async def consume(connection: AsyncConnection, token: str) -> bool:

@@ -18,7 +18,6 @@ from mosaic_gateway.auth.errors import (
     InvalidNameError,
     InvalidRoleError,
     UserExistsError,
-    UserNotFoundError,
 )
 from mosaic_gateway.auth.passwords import check_length, hash_password
 from mosaic_gateway.hint import command
@@ -34,7 +33,7 @@ __all__ = [
     "list_users",
     "prepare_user",
     "record_action",
-    "set_password_hash",
+    "store_password_hash",
 ]
 
 #: zod 4's e-mail pattern, used by better-auth.
@@ -51,7 +50,6 @@ COLUMNS: LiteralString = (
     " u.role, u.banned, u.ban_reason, u.ban_expires, u.id"
 )
 LIST: LiteralString = f"SELECT {COLUMNS} FROM users u ORDER BY u.created_at, u.id"  # noqa: S608 - constants only
-FIND: LiteralString = f"SELECT {COLUMNS} FROM users u WHERE u.email = %s"  # noqa: S608 - constants only
 INSERT = (
     "INSERT INTO users (id, name, email, email_verified, created_at, updated_at, role, banned)"
     " VALUES (%s, %s, %s, false, %s, %s, %s, false)"
@@ -64,7 +62,6 @@ CHANGE_ACCOUNT = (
     "UPDATE accounts SET password = %s, updated_at = %s"
     " WHERE user_id = %s AND provider_id = 'credential' AND account_id = user_id"
 )
-DELETE_SESSIONS = "DELETE FROM sessions WHERE user_id = %s"
 INSERT_ACTION = (
     "INSERT INTO audit_log (actor_id, action, target, ip_address, details, created_at)"
     " VALUES (%s, %s, %s, %s, %s, now())"
@@ -86,6 +83,20 @@ class User:
     banned: bool | None
     ban_reason: str | None
     ban_expires: datetime | None
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The names of the user's roles, which better-auth joins with commas; ``user`` if there is none."""
+        return tuple(role.strip() for role in (self.role or "user").split(","))
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether ``admin`` is among the roles."""
+        return "admin" in self.roles
+
+    def is_banned(self, now: datetime) -> bool:
+        """Return whether a ban is in force at *now*."""
+        return bool(self.banned) and (self.ban_expires is None or self.ban_expires >= now)
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> User:
@@ -124,11 +135,11 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewUser:
-    """A user to be inserted: values checked, e-mail in lower case, password hashed."""
+    """A user to be inserted: values checked, e-mail in lower case, password hashed (None: no password account)."""
 
     name: str
     email: str
-    password_hash: str
+    password_hash: str | None
     role: str
 
 
@@ -170,7 +181,7 @@ def prepare_user(name: str, email: str, password: str, role: str = "user") -> Ne
 
 
 async def insert_user(connection: AsyncConnection, new: NewUser) -> User:
-    """Insert *new* and the account row with the password. Raises `UserExistsError`."""
+    """Insert *new* and, if it has a password, the account row. Raises `UserExistsError`."""
     now, user_id = utc_now(), new_id()
     try:
         await connection.execute(INSERT, (user_id, new.name, new.email, now, now, new.role))
@@ -179,7 +190,8 @@ async def insert_user(connection: AsyncConnection, new: NewUser) -> User:
             f"A user with the e-mail address {new.email} already exists",
             hint="To change the password: " + command("auth users set-password"),
         ) from error
-    await connection.execute(INSERT_ACCOUNT, (new_id(), user_id, user_id, new.password_hash, now, now))
+    if new.password_hash is not None:
+        await connection.execute(INSERT_ACCOUNT, (new_id(), user_id, user_id, new.password_hash, now, now))
     return User.from_row((new.name, new.email, False, None, now, now, new.role, False, None, None, user_id))
 
 
@@ -189,23 +201,12 @@ async def list_users(connection: AsyncConnection) -> tuple[User, ...]:
     return tuple(User.from_row(row) for row in await cursor.fetchall())
 
 
-async def set_password_hash(connection: AsyncConnection, email: str, password_hash: str) -> User:
-    """Set the password hash of the user with *email* and delete that user's sessions.
-
-    Raises `UserNotFoundError`.
-    """
-    row = None
-    if not UNPRINTABLE.search(email):
-        row = await (await connection.execute(FIND, (email.lower(),))).fetchone()
-    if row is None:
-        raise UserNotFoundError(f"No user with the e-mail address {email!r}", hint="Run: " + command("auth users list"))
-    user, now = User.from_row(row), utc_now()
-    cursor = await connection.execute(CHANGE_ACCOUNT, (password_hash, now, user.id))
+async def store_password_hash(connection: AsyncConnection, user_id: str, password_hash: str) -> None:
+    """Set the password hash of the user *user_id*, who exists; create the account row if there is none."""
+    now = utc_now()
+    cursor = await connection.execute(CHANGE_ACCOUNT, (password_hash, now, user_id))
     if cursor.rowcount == 0:
-        await connection.execute(INSERT_ACCOUNT, (new_id(), user.id, user.id, password_hash, now, now))
-    await connection.execute(DELETE_SESSIONS, (user.id,))
-    await record_action(connection, "user.set-password", target=user.id)
-    return user
+        await connection.execute(INSERT_ACCOUNT, (new_id(), user_id, user_id, password_hash, now, now))
 
 
 async def record_action(

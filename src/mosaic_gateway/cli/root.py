@@ -37,8 +37,8 @@ RUNTIME_VERBS: Verbs = {
     "logs": (_PROCESS, "logs", "Show the newest lines of the log."),
     "serve": ("mosaic_gateway.cli.serve", "serve", "Run the gateway in the foreground."),
     "storage": ("mosaic_gateway.cli.storage.group", "storage", "The database schema: status, plan, migrate and more."),
-    "auth": ("mosaic_gateway.cli.auth", "auth", "Users: create, list, set-password."),
-    "bootstrap": ("mosaic_gateway.cli.auth", "bootstrap", "The first admin: status, setup, link."),
+    "auth": ("mosaic_gateway.cli.auth.group", "auth", "Users, their sessions and API tokens."),
+    "bootstrap": ("mosaic_gateway.cli.bootstrap", "bootstrap", "The first admin: status, setup, link."),
     "config": ("mosaic_gateway.cli.config", "config", "Show the effective settings."),
     "completion": ("mosaic_gateway.cli.root", "completion", "Print a script that completes this command."),
 }

@@ -31,6 +31,7 @@ __all__ = [
     "field_issue",
     "issues_error",
     "json_response",
+    "kind",
     "pending_cookies",
     "read_body",
     "require_object",
@@ -90,18 +91,20 @@ async def _read(request: Request, allowed: tuple[str, ...]) -> object:
     return _parse_json(body) if media_type == JSON else _parse_form(body)
 
 
-def field_issue(body: Mapping[str, object], name: str, expected: type = str, *, optional: bool = False) -> str | None:
+def field_issue(
+    body: Mapping[str, object], name: str, expected: type = str, *, optional: bool = False, root: str = "body"
+) -> str | None:
     """Return zod's message if the field *name* is not of the type *expected*, else None."""
     value = body.get(name, UNDEFINED)
     if isinstance(value, expected) or (optional and value is UNDEFINED):
         return None
-    return f"[body.{name}] Invalid input: expected {KINDS[expected]}, received {_kind(value)}"
+    return f"[{root}.{name}] Invalid input: expected {KINDS[expected]}, received {kind(value)}"
 
 
-def require_object(body: object) -> dict[str, object]:
-    """Return *body* if it is a JSON object. Raises `ApiError` (400 VALIDATION_ERROR)."""
+def require_object(body: object, expected: str = "object") -> dict[str, object]:
+    """Return *body* if it is a JSON object, which zod also calls ``record``. Raises `ApiError` (400)."""
     if not isinstance(body, dict):
-        raise issues_error([f"[body] Invalid input: expected object, received {_kind(body)}"])
+        raise issues_error([f"[body] Invalid input: expected {expected}, received {kind(body)}"])
     return body
 
 
@@ -173,7 +176,8 @@ def _refuse_constant(word: str) -> object:
     raise ValueError(word)  # NaN and Infinity: accepted by Python, not valid JSON
 
 
-def _kind(value: object) -> str:
+def kind(value: object) -> str:
+    """Return JavaScript's name of the type of *value*, as zod's messages have it."""
     return KINDS[type(value)]
 
 
@@ -214,5 +218,7 @@ def answer_error(error: ApiError | MosaicError) -> Response | None:
 
 
 def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None) -> Response:
+    if not code and not message:
+        return empty(status)
     body = {"message": message, "code": code} if code else {"message": message}
     return json_response(body, status=status, headers=headers)

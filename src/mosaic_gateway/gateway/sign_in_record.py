@@ -85,4 +85,6 @@ class SignInRecord:
 
 
 def _log(request: Request, code: str) -> None:
-    logger.warning("Sign-in failed: address=%s code=%s", client_address(request) or "unknown", code)
+    address = client_address(request) or "unknown"
+    # The lines of one address, not those of all, count as similar where similar lines are limited.
+    logger.warning("Sign-in failed: address=%s code=%s", address, code, extra={"throttle": f"sign-in {address}"})

@@ -3,6 +3,7 @@
 - `Home`: the path of everything in its directory; `check_layout`, `EngineName`.
 - Its records: `Receipt` (what it owns), `Service` (its registration with a service manager), `MachineRecord` (what
   root created for it), `UpgradeMark` (the phase of an upgrade).
+- `write_doctor_record`: the last findings of ``doctor``.
 - `home_locked`: the lock of commands that change it.
 """
 
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from mosaic_gateway.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from mosaic_gateway.installation.doctor_record import DoctorRecord, read_doctor_record, write_doctor_record
     from mosaic_gateway.installation.engine_name import EngineName
     from mosaic_gateway.installation.home_lock import forget_lock, home_locked, naming_lock_holder
     from mosaic_gateway.installation.layout import Home, check_layout, check_run_directory
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = lazy_names(
         __name__,
+        doctor_record="DoctorRecord read_doctor_record write_doctor_record",
         engine_name="EngineName",
         home_lock="forget_lock home_locked naming_lock_holder",
         layout="Home check_layout check_run_directory",
@@ -69,6 +72,7 @@ else:
 __all__ = [
     "CONTINUE",
     "DIRECTORY",
+    "DoctorRecord",
     "EngineName",
     "Home",
     "MachineRecord",
@@ -90,6 +94,7 @@ __all__ = [
     "machine_records",
     "mark_file",
     "naming_lock_holder",
+    "read_doctor_record",
     "read_machine_record",
     "read_mark",
     "read_receipt",
@@ -98,6 +103,7 @@ __all__ = [
     "remove_machine_record",
     "remove_mark",
     "unfinished_error",
+    "write_doctor_record",
     "write_machine_record",
     "write_mark",
     "write_receipt",

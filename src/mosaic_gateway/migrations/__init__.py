@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mosaic_gateway.migrations.compatibility import breaking
     from mosaic_gateway.migrations.gate import BUNDLES, LOCK_NAME, check_bundles, read_directory
     from mosaic_gateway.migrations.matching import match
-    from mosaic_gateway.migrations.model import LedgerState, Migration, Plan, PlannedMigration
+    from mosaic_gateway.migrations.model import AppliedRow, LedgerState, Migration, Plan, PlannedMigration
     from mosaic_gateway.migrations.plan import shorten
     from mosaic_gateway.migrations.resolution import ResolveAnswer, resolve
     from mosaic_gateway.migrations.runner import MigrationReport, migrate, read_plan, read_state, report_up_to_date
@@ -40,7 +40,7 @@ else:
         compatibility="breaking",
         gate="BUNDLES LOCK_NAME check_bundles read_directory",
         matching="match",
-        model="LedgerState Migration Plan PlannedMigration",
+        model="AppliedRow LedgerState Migration Plan PlannedMigration",
         plan="shorten",
         resolution="ResolveAnswer resolve",
         runner="MigrationReport migrate read_plan read_state report_up_to_date",
@@ -53,6 +53,7 @@ __all__ = [
     "DEFAULT_LOCK_TIMEOUT",
     "LEDGERS",
     "LOCK_NAME",
+    "AppliedRow",
     "Bundle",
     "LedgerName",
     "LedgerState",

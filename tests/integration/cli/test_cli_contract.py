@@ -17,8 +17,18 @@ VERBS = [
     ("bootstrap", "setup", *PERSON, "--password-stdin"), ("auth", "users", "list"),
     ("auth", "users", "create", *PERSON, "--password-stdin"),
     ("auth", "users", "set-password", "--email", "ada@example.com", "--password-stdin"),
+    ("auth", "users", "reset-link", "--email", "ada@example.com"),
+    ("auth", "users", "set-role", "--email", "ada@example.com", "--role", "admin"),
+    ("auth", "users", "ban", "--email", "ada@example.com"), ("auth", "users", "unban", "--email", "ada@example.com"),
+    ("auth", "users", "remove", "--email", "ada@example.com", "--yes"), ("auth", "sessions", "list"),
+    ("auth", "sessions", "revoke", "--email", "ada@example.com"), ("auth", "tokens", "list"),
+    ("auth", "tokens", "create", "--email", "ada@example.com", "--name", "x", "--scope", "read"),
+    ("auth", "tokens", "revoke", "--id", "x"),
 ]  # fmt: skip
-GROUPS = [(), ("storage",), ("bootstrap",), ("auth",), ("auth", "users"), ("config",)]
+GROUPS = [
+    (), ("storage",), ("bootstrap",), ("auth",), ("auth", "users"), ("auth", "sessions"), ("auth", "tokens"),
+    ("config",),
+]  # fmt: skip
 #: Modules that are slow to import and not needed for help.
 HEAVY = ["psycopg", "psycopg_pool", "starlette", "pydantic", "rich", "uvicorn", "psutil", "asyncio", "platformdirs"]
 HELP = f"""
@@ -59,10 +69,7 @@ def scratch_place(make_place: MakePlace) -> Place:
 
 def test_help() -> None:
     """``--help`` of each verb exits with code 0 and does not import slow modules."""
-    verbs = [
-        words[: 3 if words[:2] == ("auth", "users") else 2 if words[0] in {"storage", "bootstrap"} else 1]
-        for words in VERBS
-    ]
+    verbs = [words[: 3 if words[0] == "auth" else 2 if words[0] in {"storage", "bootstrap"} else 1] for words in VERBS]
     done = subprocess.run(
         [sys.executable, "-P", "-c", HELP, json.dumps([*GROUPS, *verbs, ("config", "show")])],
         capture_output=True, text=True, timeout=LIMIT, check=True,

@@ -43,7 +43,9 @@ def parse(body: bytes, content_type: str = JSON, allowed: tuple[str, ...] = (JSO
     return asyncio.run(read_body(make_request([body], content_type=content_type), allowed))
 
 
-def refusal(body: bytes, content_type: str = JSON, allowed: tuple[str, ...] = (JSON, FORM)) -> tuple[int, str, str]:
+def refusal(
+    body: bytes, content_type: str = JSON, allowed: tuple[str, ...] = (JSON, FORM)
+) -> tuple[int, str | None, str]:
     """Return status, code and message with which *body* is refused."""
     with pytest.raises(ApiError) as caught:
         parse(body, content_type, allowed)

@@ -1,41 +1,54 @@
-import { call, element, errorsOf, onSubmit, showErrors } from "./gateway.js";
+// The page on which the first admin is created.
+
+import { call } from "./api.js";
+import { announce, element } from "./dom.js";
+import { onSubmit, passwordErrors, showErrors } from "./forms.js";
+import { forgetToken, linkToken } from "./link_token.js";
 
 const form = element("setup");
-let token = "";
+const token = linkToken("setup-token");
+const LINK = "Create a new link on the machine that runs the gateway: mosaic-gateway bootstrap link";
+const STATES = {
+  used: "The first admin has been created already, so this link is used up. Sign in on the start page.",
+  expired: `This link has expired: it was valid for 24 hours. ${LINK}`,
+  replaced: `This link is not valid: a newer one has replaced it, or it was not copied completely. ${LINK}`,
+};
 
-/** Read the token from the URL and remove it there, so that it stays out of the history and of screenshots. */
-function readToken() {
-  const value = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (!value) return;
-  token = value;
-  history.replaceState(null, "", location.pathname);
-}
-
-function disable(text) {
+/** Display why there is nothing to fill in, and the way to the start page if that helps. */
+function refuse(text, signIn = false) {
+  forgetToken("setup-token");
   form.hidden = true;
   element("intro").hidden = true;
-  showErrors(form, { "": text });
+  element("start").hidden = !signIn;
+  announce(element("notice"), text);
 }
 
-const LINK = "Create a new link on the machine that runs the gateway: mosaic-gateway bootstrap link";
-
-readToken();
-addEventListener("hashchange", () => location.reload());
-const state = await call("GET", "/api/bootstrap/status");
-if (state.status === 200 && !state.body.needsSetup) location.replace("/");
-else if (!token) disable(`This page needs the set-up link. ${LINK}`);
-
-onSubmit(form, async ({ name, email, password, repeat }) => {
+function missingFields({ name, email, ...passwords }) {
   const errors = {};
   if (!name.trim()) errors.name = "Enter a name.";
   if (!email.trim()) errors.email = "Enter an e-mail address.";
-  if (!password) errors.password = "Choose a password.";
-  else if (password !== repeat) errors.repeat = "The two passwords differ.";
-  showErrors(form, errors);
-  if (Object.keys(errors).length) return;
-  const { status, body } = await call("POST", "/api/bootstrap/setup", { name, email: email.trim(), password }, { "x-setup-token": token });
-  if (status === 201) location.replace("/");
-  else if (body?.code === "ADMIN_EXISTS") disable("The first admin has already been created. Sign in on the start page.");
-  else if (body?.code === "SETUP_TOKEN_INVALID") disable(`The set-up link is no longer valid. ${LINK}`);
-  else showErrors(form, errorsOf(body));
+  return { ...errors, ...passwordErrors(passwords) };
+}
+
+onSubmit(form, async (values) => {
+  const missing = missingFields(values);
+  showErrors(form, missing);
+  if (Object.keys(missing).length) return;
+  const { name, email, password } = values;
+  const { ok, body, errors } = await call("POST", "/api/bootstrap/setup", { name, email: email.trim(), password }, { "x-setup-token": token });
+  if (ok) {
+    forgetToken("setup-token");
+    location.replace("/");
+  } else if (body?.code === "ADMIN_EXISTS") refuse(STATES.used, true);
+  else if (body?.code === "SETUP_TOKEN_INVALID") refuse(STATES.replaced);
+  else showErrors(form, errors);
 });
+
+const link = await call("POST", "/api/bootstrap/link", undefined, token ? { "x-setup-token": token } : {});
+if (!link.ok) {
+  announce(element("notice"), link.errors[""]);
+} else if (link.body.state === "valid") {
+  element("intro").hidden = form.hidden = false;
+  form.elements.name.focus();
+} else if (link.body.state !== "used" && !token) refuse(`This page needs the set-up link. ${LINK}`);
+else refuse(STATES[link.body.state], link.body.state === "used");

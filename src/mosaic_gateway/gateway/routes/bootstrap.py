@@ -27,7 +27,7 @@ TOKEN_HEADER = "x-setup-token"  # noqa: S105 - a header's name
 
 
 class BootstrapRoutes:
-    """The endpoints status and setup.
+    """The endpoints status, link and setup.
 
     Concurrent set-ups in this process run one after another, so that those that fail compute no password hash.
     """
@@ -42,12 +42,19 @@ class BootstrapRoutes:
         """Return the routes of the endpoints."""
         return [
             endpoint_route("GET", "/api/bootstrap/status", self.status),
+            endpoint_route("POST", "/api/bootstrap/link", self.link),
             endpoint_route("POST", "/api/bootstrap/setup", self.setup),
         ]
 
     async def status(self, _request: Request) -> Response:
         """``GET status``: return ``{"needsSetup": bool}``."""
         return messages.json_response({"needsSetup": await self._database.read(setup.needs_setup)})
+
+    async def link(self, request: Request) -> Response:
+        """``POST link``: return ``{"state": …}`` of the link with the token (`LinkState`), which stays valid."""
+        token = request.headers.get(TOKEN_HEADER) or None
+        state = await self._database.read(lambda connection: setup.link_state(connection, token))
+        return messages.json_response({"state": state})
 
     async def setup(self, request: Request) -> Response:
         """``POST setup``: create the first admin (201) and sign in. Checks body, limit, state and token in turn."""

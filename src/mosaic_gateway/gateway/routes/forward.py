@@ -11,9 +11,6 @@ When a session is to be extended, once a day, a browser that opens a page is sen
 
 from __future__ import annotations
 
-import re
-from urllib.parse import quote
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -21,27 +18,23 @@ from starlette.routing import Route
 from mosaic_gateway.auth.better_auth_format import utc_now
 from mosaic_gateway.auth.cookies import Cookies
 from mosaic_gateway.auth.sessions import Session
-from mosaic_gateway.auth.users import User
-from mosaic_gateway.forward_rules import PUBLIC, AmbiguousPathError, ForwardRule, find_rule
+from mosaic_gateway.forward_rules import PUBLIC, TOKEN, AmbiguousPathError, ForwardRule, find_rule
+from mosaic_gateway.gateway.forward_responses import Redirects, permission, unauthorized
 from mosaic_gateway.gateway.messages import ApiError, json_response, pending_cookies
 from mosaic_gateway.gateway.original_request import OriginalRequest, original_request
-from mosaic_gateway.gateway.origins import TrustedOrigins
 from mosaic_gateway.gateway.path_readings import MalformedPathError, path_readings
 from mosaic_gateway.gateway.proxies import TrustedProxies
 from mosaic_gateway.gateway.request_boundary import FORWARD_CHECK, request_peer
 from mosaic_gateway.gateway.routes.endpoint import endpoint_route
 from mosaic_gateway.gateway.signed_in import Visitors
 from mosaic_gateway.gateway.web_settings import WebSettings
-from mosaic_gateway.web_origin import Origin
 
 __all__ = ["ForwardRoutes"]
 
+SCOPE = "forward"  # of an API token
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 EXTENDED, EXTENDED_FOR = "extended", 3600  # a cookie and its seconds: no second redirect to ``forward/extend``
-URL_MAX = 2000  # characters of a URL to return to; proxies limit the size of a response's headers
-UNAUTHORIZED = {"message": "Unauthorized", "code": "UNAUTHORIZED"}
-#: Not for a header: control characters, line separators, marks of writing direction, lone surrogates.
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
+SIGN_IN_PAGE, EXTENSION = "/?return=", f"{FORWARD_CHECK}/extend?url="  # of the gateway; a URL to return to follows
 
 
 class ForwardRoutes:
@@ -51,10 +44,8 @@ class ForwardRoutes:
         self._visitors = visitors
         self._cookies = cookies
         self._web = web
-        self._origins = TrustedOrigins.of(web.base_url, web.trusted_origins)
+        self._redirects = Redirects(web)
         self._proxies = TrustedProxies.of(web.trusted_proxies)
-        own = Origin.of(web.base_url)
-        self._host = own.host if own else ""
 
     def routes(self) -> list[Route]:
         """Return the routes of the endpoints."""
@@ -75,30 +66,30 @@ class ForwardRoutes:
         original = original_request(request.headers)
         rule = self._rule(original)
         if rule.allow == PUBLIC:
-            return _permission(None, "")
-        signed_in = await self._visitors.look_up(request)
-        if signed_in is None:
-            return self._via(request, original, "/?return=") or _unauthorized()
-        user = signed_in.user
-        if _is_banned(user) or not rule.permits(_roles(user)):
+            return permission(None, "")
+        visitor = await self._visitors.identify(request, SCOPE if rule.allow == TOKEN else None, extends=False)
+        if visitor is None:
+            return self._redirects.via(request, original, SIGN_IN_PAGE) or unauthorized()
+        user, session = visitor.user, visitor.session
+        if user.is_banned(utc_now()) or not rule.permits(user.roles):
             raise ApiError(403, "FORBIDDEN", f"{user.email} may not open {original.host}")
-        extension = self._extension(request, original, signed_in.session)
-        return extension or _permission(user, user.email if self._web.forward_user == "email" else user.id)
+        extension = self._extension(request, original, session) if session else None
+        return extension or permission(user, user.email if self._web.forward_user == "email" else user.id)
 
     async def extend(self, request: Request) -> Response:
         """``GET forward/extend?url=…``: extend the session, and redirect back, or to the sign-in page."""
         url = request.query_params.get("url", "")
-        if not self._origins.accepts_origin(url):
+        if not self._redirects.accept(url):
             return Response(None, 302, {"location": f"{self._web.base_url}/"})
         if await self._visitors.find(request) is None:
-            url = f"{self._web.base_url}/?return={quote(url, safe='')}"
+            url = self._redirects.to(SIGN_IN_PAGE, url)
         pending_cookies(request).append(self._cookies.signed(EXTENDED, "1", EXTENDED_FOR))
         return Response(None, 302, {"location": url, "cache-control": "no-store"})
 
     async def return_target(self, request: Request) -> Response:
         """``GET forward/return?url=…``: return ``{"url"}``, null unless it is an absolute URL of a trusted origin."""
         url = request.query_params.get("url", "")
-        return json_response({"url": url if self._origins.accepts_origin(url) else None})
+        return json_response({"url": url if self._redirects.accept(url) else None})
 
     def _rule(self, original: OriginalRequest) -> ForwardRule:
         try:
@@ -115,57 +106,4 @@ class ForwardRoutes:
             EXTENDED, request.headers.get("cookie")
         ):
             return None
-        return self._via(request, original, f"{FORWARD_CHECK}/extend?url=")
-
-    def _via(self, request: Request, original: OriginalRequest, page: str) -> Response | None:
-        """Return a redirect to *page* of the gateway, which sends back; for nginx 401 with the page in Location.
-
-        None if no browser opens a page, or one that must not be returned to.
-        """
-        if not _is_navigation(request, original.method) or not self._returns_to(original):
-            return None
-        url = original.url if len(original.url) <= URL_MAX else f"{original.origin}/"
-        location = {"location": f"{self._web.base_url}{page}{quote(url, safe='')}"}
-        return json_response(UNAUTHORIZED, status=401 if original.by_nginx else 302, headers=location)
-
-    def _returns_to(self, original: OriginalRequest) -> bool:
-        """Return whether the origin is trusted, and a browser that signs in sends the session cookie there."""
-        domain = self._web.cookie_domain
-        reached = original.host == self._host or (
-            domain is not None and (original.host == domain or original.host.endswith(f".{domain}"))
-        )
-        return reached and self._origins.accepts_origin(str(original.origin))
-
-
-def _unauthorized() -> Response:
-    return json_response(UNAUTHORIZED, status=401)
-
-
-def _permission(user: User | None, identity: str) -> Response:
-    """Return 200 with the headers of *user*, who is *identity*, all empty without a user; texts are in UTF-8."""
-    response = Response(None, 200, {"cache-control": "no-store"})
-    values = ("", "", "", "") if user is None else (identity, user.email, user.name, ",".join(_roles(user)))
-    names = (b"remote-user", b"remote-email", b"remote-name", b"remote-groups")
-    response.raw_headers.extend(zip(names, map(_header_value, values), strict=True))
-    return response
-
-
-def _header_value(text: str) -> bytes:
-    return UNPRINTABLE.sub(" ", text).strip().encode()
-
-
-def _roles(user: User) -> list[str]:
-    """Return the roles, which better-auth joins with commas; a user without any has the role ``user``."""
-    return [role.strip() for role in (user.role or "user").split(",")]
-
-
-def _is_banned(user: User) -> bool:
-    return bool(user.banned) and (user.ban_expires is None or user.ban_expires >= utc_now())
-
-
-def _is_navigation(request: Request, method: str) -> bool:
-    """Return whether a browser opens a page, rather than a program or a script that cannot follow to a sign-in page."""
-    headers = request.headers
-    if method != "GET" or "text/html" not in headers.get("accept", ""):
-        return False
-    return headers.get("sec-fetch-mode", "navigate") == "navigate" and "x-requested-with" not in headers
+        return self._redirects.via(request, original, EXTENSION)

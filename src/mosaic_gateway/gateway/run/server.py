@@ -104,6 +104,8 @@ def serve_http(
             web=WebSettings.of(config),
             version=__version__,
             instance_id=identity,
+            engine=config.engine,
+            home=config.home,
         )
         await _Server(_settings(create_app(services)), on_ready).serve(sockets=[listener])
 
