@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,14 +14,12 @@ from typing import Any
 import psutil
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+from tests.support.browser import BROWSER, DRIVER, chromium
 from tests.support.http_gateway import Gateway, RunGateway
 from tests.support.proxied_gateway import NAME, PROXIES, run_proxied
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.skipif(
         BROWSER is None or DRIVER is None,
@@ -34,11 +31,9 @@ LIMIT = 10.0  # seconds
 OWN = f"{socket.gethostname().partition('.')[0].lower()}.local"
 EVIL = "evil.example"
 ARGUMENTS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
     "--ignore-certificate-errors",
     f"--host-resolver-rules=MAP {NAME} 127.0.0.1, MAP {OWN} 127.0.0.1, MAP {EVIL} 127.0.0.1",
-)  # fmt: skip
+)
 PERSON = {"name": "Ada Lovelace", "email": "ada@example.com", "password": "eine Brücke über den Fluß"}
 SESSION = "fetch('/api/auth/get-session').then(r => r.json()).then(arguments[0], e => arguments[0](String(e)))"
 
@@ -46,13 +41,8 @@ SESSION = "fetch('/api/auth/get-session').then(r => r.json()).then(arguments[0],
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """A headless Chromium in which the names of this module are this machine."""
-    options = Options()
-    options.binary_location = str(BROWSER)
-    for argument in (*ARGUMENTS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("profile"), *ARGUMENTS) as driver:
+        yield driver
 
 
 @pytest.fixture

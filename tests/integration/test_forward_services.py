@@ -266,7 +266,7 @@ def test_a_browser_signs_in_once_for_all_services(behind: Behind) -> None:
         browser.get(f"{grafana}/")
         page.wait_for("403" if "nginx" in browser.page_source else "bob@example.com may not open grafana")
         browser.get(f"{auth}/?return={quote(wiki, safe='')}/other")
-        page.click("Continue to wiki.example.com")
+        page.click(f"Continue to {wiki.removeprefix('https://')}")
         page.wait_for("/other for Bob")
         browser.get(f"{auth}/?return=https://evil.test/")
         page.wait_visible("#console")

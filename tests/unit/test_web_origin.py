@@ -58,7 +58,8 @@ def test_origins(url: str, origin: str) -> None:
     ["", "null", "a.example", "//a.example", "/path", "ftp://a.example", "javascript:alert(1)", "https:a.example",
      "https:/a.example", "https:///a.example", "https:\\\\a.example", "https://a.example\\@b", "https://u@a.example",
      "https://u:p@a.example", " https://a.example", "https://a.example\t", "https://a.ex\nample", "https://a.example /",
-     "https://", "https://?a", "file:///etc", "https://a.example,https://b.example"],
+     "https://", "https://?a", "file:///etc", "https://a.example,https://b.example",
+     "https://a.example/\\b", "https://a.example/ b", "https://a.example/\x00", "https://a.example/?\x85"],
 )  # fmt: skip
 def test_texts_that_are_no_origin(url: str) -> None:
     """Only absolute http and https URLs without a user have an origin; nothing is repaired."""

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import logging
 import socket
-from functools import lru_cache
+from collections.abc import Iterable
+from functools import lru_cache, partial
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mosaic_gateway.gateway.host_refusal import malformed_host, refused_host
 from mosaic_gateway.gateway.hosts import OwnHosts, machine_names
 from mosaic_gateway.gateway.origins import TrustedOrigins
-from mosaic_gateway.gateway.proxies import FORWARDING_HEADERS, TrustedProxies, plain_address, resolve_client
+from mosaic_gateway.gateway.proxies import FORWARDING_HEADERS, Client, TrustedProxies, plain_address, resolve_client
 from mosaic_gateway.gateway.web_settings import WebSettings
 from mosaic_gateway.web_origin import Origin, parse_authority
 
@@ -24,7 +24,10 @@ __all__ = ["FORWARD_CHECK", "RequestBoundary", "request_origins", "request_peer"
 
 logger = logging.getLogger(__name__)
 
-HSTS = "max-age=31536000"  # seconds: a year; not for subdomains, which may be other services
+#: A year, in seconds; not for subdomains, which may be other services.
+HSTS = (b"strict-transport-security", b"max-age=31536000")
+CACHED = 1024  # entries of each cache
+LONGEST = 512  # bytes of a Host header, longer than any host, and of headers whose result is cached
 TRACES = FORWARDING_HEADERS | {b"via", b"x-real-ip"}
 MAPPED = "::ffff:"  # an IPv4 address, as a dual-stack socket reports it
 FORWARDED, ORIGINS, PEER = "forwarded", "trusted_origins", "peer"  # keys of a request's state
@@ -44,7 +47,8 @@ class RequestBoundary:
         self._origins = TrustedOrigins.of(settings.base_url, settings.trusted_origins)
         urls = (settings.base_url, settings.local_url)
         hosts = OwnHosts.of(urls, settings.trusted_origins, machine_names(socket.gethostname()))
-        self._is_own = lru_cache(maxsize=1024)(lambda value: _own_host(value, hosts))
+        self._is_own = lru_cache(CACHED)(lambda value: _own_host(value, hosts))
+        self._cached_client = lru_cache(CACHED)(partial(resolve_client, proxies=self._proxies))
         self._https = settings.base_url.lower().startswith("https://")
         self._reported = False
 
@@ -57,7 +61,7 @@ class RequestBoundary:
         if self._https and scope["scheme"] == "https":
             send = _with_hsts(send)
         hosts = [value for name, value in scope["headers"] if name == b"host"]
-        known = self._is_own(hosts[0]) if len(hosts) == 1 else None
+        known = self._is_own(hosts[0]) if len(hosts) == 1 and len(hosts[0]) <= LONGEST else None
         if known is False and scope["path"] == FORWARD_CHECK:
             known = True
         app = self._app if known else malformed_host if known is None else refused_host
@@ -65,19 +69,19 @@ class RequestBoundary:
 
     def _resolve(self, scope: Scope) -> None:
         """Set the state of the request in *scope*, and rewrite client, scheme and Host as trusted proxies report."""
-        forwarded = any(name in TRACES for name, _ in scope["headers"])
-        scope.setdefault("state", {}).update({FORWARDED: forwarded, ORIGINS: self._origins})
+        traces = [header for header in scope["headers"] if header[0] in TRACES]
+        scope.setdefault("state", {}).update({FORWARDED: bool(traces), ORIGINS: self._origins})
         peer, port = scope["client"] or (None, 0)
         if peer is not None and peer.startswith(MAPPED):
             peer = plain_address(peer)
             scope["client"] = (peer, port)
         scope["state"][PEER] = None if _is_unix(scope) else peer or ""
-        if not forwarded or (peer is None and not _is_unix(scope)):
+        if not traces or (peer is None and not _is_unix(scope)):
             return
         if not self._proxies.trusts(peer):
-            self._report_ignored(peer, scope)
+            self._report_ignored(peer, traces)
             return
-        client = resolve_client(peer, scope["scheme"], scope["headers"], self._proxies)
+        client = self._resolved(peer, scope["scheme"], tuple(traces))
         scope["scheme"] = client.scheme
         if client.address is not None and client.address != peer:
             scope["client"] = (client.address, 0)
@@ -85,9 +89,15 @@ class RequestBoundary:
             others = [header for header in scope["headers"] if header[0] != b"host"]
             scope["headers"] = [*others, (b"host", client.host.encode("ascii"))]
 
-    def _report_ignored(self, peer: str | None, scope: Scope) -> None:
+    def _resolved(self, peer: str | None, scheme: str, headers: tuple[tuple[bytes, bytes], ...]) -> Client:
+        """Return the client of a request, from the cache if the headers are short: many requests have the same."""
+        if sum(len(value) for _, value in headers) > LONGEST:
+            return resolve_client(peer, scheme, headers, self._proxies)
+        return self._cached_client(peer, scheme, headers)
+
+    def _report_ignored(self, peer: str | None, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Log once that forwarding headers are ignored: more lines would let a client fill the log."""
-        names = sorted(name.decode() for name, _ in scope["headers"] if name in FORWARDING_HEADERS)
+        names = sorted(name.decode() for name, _ in headers if name in FORWARDING_HEADERS)
         if names and not self._reported:
             self._reported = True
             logger.warning(
@@ -128,7 +138,7 @@ def _is_unix(scope: Scope) -> bool:
 def _with_hsts(send: Send) -> Send:
     async def send_with_hsts(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message)["strict-transport-security"] = HSTS
+            message["headers"] = [*message.get("headers", ()), HSTS]
         await send(message)
 
     return send_with_hsts
