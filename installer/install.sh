@@ -151,5 +151,4 @@ if [ -n "$offline" ]; then
 else
   "$venv/bin/python" -P -m pip install --quiet --disable-pip-version-check --upgrade "$package"
 fi
-echo "The command is $venv/bin/mosaic-gateway" >&2
 exec "$venv/bin/mosaic-gateway" "$verb" "$@"

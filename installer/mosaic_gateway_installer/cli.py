@@ -52,11 +52,11 @@ class RootSide:
             return session.run_read_only(planned)
 
 
-def main() -> int:
-    """Run the command line of this process and return its exit code."""
+def main(started_as: str | None = None) -> int:
+    """Run the command line of this process and return its exit code; *started_as* as in `run`."""
     from mosaic_gateway_installer.root.preload import load
 
-    return run(VERBS, root_side=RootSide(), load=load)
+    return run(VERBS, root_side=RootSide(), load=load, started_as=started_as)
 
 
 if __name__ == "__main__":

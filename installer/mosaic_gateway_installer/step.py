@@ -154,6 +154,7 @@ class StepId(StrEnum):
     HOME = "home"
     LAUNCH = "launch"
     LEAVE = "leave"
+    LINK = "link"
     MAJOR_UPGRADE = "major-upgrade"
     MARK = "mark"
     MIGRATE = "migrate"
@@ -177,6 +178,7 @@ class StepId(StrEnum):
     STOP_AGAIN = "stop-again"
     SWAP = "swap"
     SWITCH = "switch"
+    UNLINK = "unlink"
     UNREGISTER = "unregister"
 
 

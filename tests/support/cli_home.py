@@ -88,7 +88,7 @@ class Place:
         assert done.code == code, done
         envelope = json.loads(done.out)
         assert done.out.count("\n") == 1, "standard output is one JSON object"
-        assert list(envelope) == ["schema", "command", "ok", "result", "error"]
+        assert list(envelope) == ["schema", "command", "ok", "result", "warnings", "error"]
         assert envelope["schema"] == 1
         assert envelope["command"] == " ".join(itertools.takewhile(lambda word: not word.startswith("-"), words))
         assert envelope["ok"] == (code == 0)

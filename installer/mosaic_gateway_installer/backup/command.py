@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from mosaic_gateway.cli import LazyGroup, Outcome, verb
+from mosaic_gateway.config import default_home
 from mosaic_gateway.installation import Home
+from mosaic_gateway.process import process_environment
+from mosaic_gateway_installer.backup.stored_backups import backups_of
 
 __all__ = ["backup", "create", "list_", "prune", "restore", "verify"]
 
@@ -23,6 +27,13 @@ VERBS: Mapping[str, tuple[str, str, str]] = {
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 backup = LazyGroup("backup", commands_at=VERBS, help="Create, list, verify, restore and prune backups.")
+
+
+def _names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of the home's backups for a shell's completion; none for root, which reads no user's home."""
+    home = context.params.get("home") or default_home(process_environment())
+    names = () if os.geteuid() == 0 else (path.name for path in backups_of(Home(Path(home))).glob("[0-9]*"))
+    return [name for name in (*sorted(names, reverse=True), "latest") if name.startswith(incomplete)]
 
 
 @click.command(short_help="Back up data, secrets and settings, also while the gateway serves.")
@@ -50,7 +61,7 @@ def list_(home: Home, *, directory: Path | None) -> Outcome:
 
 
 @click.command(short_help="Verify a backup by a trial restore.")
-@click.argument("backup", default="latest")
+@click.argument("backup", default="latest", shell_complete=_names)
 @verb("backup verify")
 def verify(home: Home, *, backup: str) -> Outcome:
     """Verify a backup (default: the latest): check every file's hash, restore it beside the data, and compare the rows.
@@ -63,7 +74,7 @@ def verify(home: Home, *, backup: str) -> Outcome:
 
 
 @click.command(short_help="Replace the present data by a backup, or restore it into an empty home.")
-@click.argument("backup")
+@click.argument("backup", shell_complete=_names)
 @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 @click.option("--run-as", metavar="USER", help="As root: the account that is to own the empty home.")
 @verb("backup restore")

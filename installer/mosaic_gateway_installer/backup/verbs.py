@@ -18,7 +18,13 @@ from mosaic_gateway.config import load_config
 from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation import Home, installed
 from mosaic_gateway.process import process_environment
-from mosaic_gateway_installer.backup.stored_backups import Backup, backups_of, find_backup, list_backups
+from mosaic_gateway_installer.backup.stored_backups import (
+    Backup,
+    BackupMissingError,
+    backups_of,
+    find_backup,
+    list_backups,
+)
 
 __all__ = ["backup_facts", "create", "list_", "prune", "size_text", "to_prune", "verify"]
 
@@ -65,8 +71,15 @@ def create(home: Home, *, directory: Path | None, check: bool) -> Outcome:
 
 
 def list_(home: Home, *, directory: Path | None) -> Outcome:
-    """List the backups in *directory* (None: those of *home*), newest first, and those that cannot be read."""
-    directory = directory.expanduser().absolute() if directory is not None else backups_of(home)
+    """List the backups in *directory* (None: those of *home*), newest first, and those that cannot be read.
+
+    Raises `NotInstalledError`, `BackupMissingError`.
+    """
+    if directory is None:
+        installed(home)
+        directory = backups_of(home)
+    elif not directory.is_dir():
+        raise BackupMissingError(f"there is no directory {directory}", hint="Give the directory of the backups.")
     backups, errors = list_backups(directory)
     lines = [_line(backup) for backup in backups] + [f"unreadable: {error.message}" for error in errors]
     return Outcome(
@@ -131,7 +144,10 @@ def prune(home: Home, *, keep: int, older_than: int | None, dry_run: bool) -> Ou
     retained = len(backups) - len(pruned)
     return Outcome(
         result={"dry_run": dry_run, "removed": [backup_facts(backup) for backup in pruned], "retained": retained},
-        lines=(f"{verb} {len(pruned)} backup(s); {retained} {'would be ' if dry_run else ''}retained.",),
+        lines=(
+            *(f"{verb} {backup.name}" for backup in pruned),
+            f"{verb} {len(pruned)}, {'would retain' if dry_run else 'retained'} {retained} of {len(backups)} backups.",
+        ),
     )
 
 

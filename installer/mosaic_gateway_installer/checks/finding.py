@@ -21,6 +21,7 @@ __all__ = [
     "finding_lines",
     "repair",
     "require_home",
+    "warnings_of",
 ]
 
 #: Level → the value of ``ok`` in the JSON form.
@@ -130,6 +131,11 @@ def _of_error(check: str, error: MosaicError) -> CheckResult:
     level = Level.WARNING if isinstance(error, AdviceError) else Level.FAULT
     plain = CheckResult(check=check, level=level, message=error.message, code=error.code, hint=error.hint)
     return replace(plain, details=error.details, error=error)
+
+
+def warnings_of(findings: Iterable[CheckResult]) -> tuple[Text, ...]:
+    """Return message and hint of each warning among *findings*."""
+    return tuple(finding.message + ". " + finding.hint for finding in findings if finding.level is Level.WARNING)
 
 
 def finding_lines(findings: Iterable[CheckResult]) -> tuple[Text, ...]:

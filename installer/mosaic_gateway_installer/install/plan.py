@@ -11,12 +11,13 @@ from pathlib import Path
 
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.gateway.control import registered_service
-from mosaic_gateway.installation import EngineName, Manager, Receipt, ReceiptState, read_receipt
+from mosaic_gateway.installation import EngineName, Manager, ReceiptState, read_receipt
 from mosaic_gateway_installer.install.steps.engine import ClusterStep, MajorUpgradeStep, RuntimeStep
 from mosaic_gateway_installer.install.steps.gateway import LaunchStep, SchemaStep, StartStep, StopStep
 from mosaic_gateway_installer.install.steps.home import HomeStep, ProgramStep
 from mosaic_gateway_installer.install.steps.retained_data import RetainedDataBackupStep
 from mosaic_gateway_installer.install.steps.settings import ConfigStep, SecretStep
+from mosaic_gateway_installer.program_copy.command_link import LinkCommandStep
 from mosaic_gateway_installer.service import steps as service_steps
 from mosaic_gateway_installer.service.manager_selection import available_manager
 from mosaic_gateway_installer.step import Step, StepId, Target
@@ -68,7 +69,7 @@ def install_steps(engine: EngineName, *, start: bool, service: bool = False, bac
     *start*: the gateway is started; *service*: a service manager runs it; *backup*: data that has to be migrated is
     backed up first.
     """
-    steps = [StepId.HOME, StepId.PROGRAM]
+    steps = [StepId.HOME, StepId.PROGRAM, StepId.LINK]
     if start:
         # The program is copied before the running gateway is stopped, because copying takes time. The gateway stops
         # before the steps that change its files, so that it is restarted after they are undone. The new gateway
@@ -114,7 +115,7 @@ def pending(target: Target, options: InstallOptions) -> list[Step]:
 
     Raises `ServiceUnavailableError`.
     """
-    manager = _manager(target, options, read_receipt(target.home))
+    manager = _manager(target, options)
     ids = install_steps(
         target.config.engine,
         start=options.start,
@@ -126,8 +127,9 @@ def pending(target: Target, options: InstallOptions) -> list[Step]:
     return [steps[step] for step in pending_steps(ids, done)]
 
 
-def _manager(target: Target, options: InstallOptions, receipt: Receipt | None) -> Manager | None:
+def _manager(target: Target, options: InstallOptions) -> Manager | None:
     """Return the service manager that this home uses or will use. Raises `ServiceUnavailableError`."""
+    receipt = read_receipt(target.home)
     wanted = options.service
     if wanted is None:
         wanted = receipt is None or receipt.service_wanted
@@ -157,6 +159,7 @@ def _steps(target: Target, manager: Manager | None) -> tuple[Step, ...]:
     return (
         HomeStep(target),
         ProgramStep(target),
+        LinkCommandStep(target),
         StopStep(target),
         ConfigStep(target),
         SecretStep(target),

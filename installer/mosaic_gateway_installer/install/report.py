@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,12 @@ from mosaic_gateway import __version__
 from mosaic_gateway.cli import Outcome
 from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
 from mosaic_gateway.gateway.control import GatewayStartError, registered_service
-from mosaic_gateway.hint import Hint, Text, command
+from mosaic_gateway.hint import PROGRAM, Hint, Text, command
 from mosaic_gateway.installation import Manager, read_receipt
-from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
+from mosaic_gateway.process import process_environment
+from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines, warnings_of
+from mosaic_gateway_installer.install.smoke_test import passed_line
+from mosaic_gateway_installer.program_copy.command_link import typed_command
 from mosaic_gateway_installer.service.manager_selection import lingers
 from mosaic_gateway_installer.step import Step, StepId, Target
 
@@ -33,10 +37,17 @@ def planned_outcome(target: Target, findings: Sequence[CheckResult], pending: Se
     )
 
 
-def done_outcome(target: Target, pending: Sequence[Step], smoke: dict[str, Any] | None, link: str | None) -> Outcome:
+def done_outcome(
+    target: Target,
+    findings: Sequence[CheckResult],
+    pending: Sequence[Step],
+    smoke: dict[str, Any] | None,
+    link: str | None,
+) -> Outcome:
     """Return the result after the steps *pending* ran.
 
-    *smoke* is the result of the smoke test, *link* the URL for the creation of the first admin.
+    *findings* are those of the checks before. *smoke* is the result of the smoke test, *link* the URL for the creation
+    of the first admin.
     """
     receipt = read_receipt(target.home)
     instance = receipt.instance_id if receipt else ""
@@ -47,15 +58,25 @@ def done_outcome(target: Target, pending: Sequence[Step], smoke: dict[str, Any] 
     if smoke is None:
         lines.append("Start it: " + command("start"))
     else:
-        lines.append(f"The gateway runs at {target.config.url} and passed its smoke test.")
+        lines.append(passed_line(target.config))
     lines += [note for step in pending for note in step.notes]
     lines += _service_lines(target, pending)
+    typed = typed_command(target.home, process_environment())
+    if pending:
+        lines.append(f"Its command is {typed}" + ("." if typed == PROGRAM else ", which is not on your PATH."))
     if link is not None:
         lines += ["", "Create the first admin on this page (the link works once, within 24 hours):", f"  {link}"]
     elif smoke is not None and smoke["needsSetup"]:
         lines.append("No admin yet. The earlier link still works; for a new one: " + command("bootstrap link"))
-    result = {"dry_run": False, **_facts(target, pending), "instance_id": instance, "smoke_test": smoke}
-    return Outcome(result={**result, "setup_url": link}, lines=tuple(lines))
+    result = {
+        "dry_run": False,
+        **_facts(target, pending),
+        "instance_id": instance,
+        "smoke_test": smoke,
+        "setup_url": link,
+        "command": typed,
+    }
+    return Outcome(result=result, lines=tuple(lines), warnings=warnings_of(findings))
 
 
 def _summary(target: Target) -> str:
@@ -68,7 +89,8 @@ def _service_lines(target: Target, pending: Sequence[Step]) -> list[Text]:
     summary: list[Text] = []
     service = registered_service(target.home)
     if service is None and pending:
-        summary.append("It is not a service: after a reboot, run " + command("start") + ".")
+        start = f"{shlex.quote(str(target.home.launcher))} start"
+        summary.append(f"It is not a service. To start it with the machine, run crontab -e and add: @reboot {start}")
     if service is not None and any(step.id is StepId.SERVICE for step in pending):
         summary.append(f"It starts with the machine ({service.described}).")
         if service.manager is Manager.SYSTEMD_USER and not lingers():

@@ -7,18 +7,29 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
+from mosaic_gateway.config import EVERY_ADDRESS, Config
 from mosaic_gateway.errors import SmokeTestError
 from mosaic_gateway.hint import command
 from mosaic_gateway.installation import Home
 from mosaic_gateway.process import tail_of
 
-__all__ = ["SETUP_FIELDS", "log_in_error", "smoke_test"]
+__all__ = ["SETUP_FIELDS", "log_in_error", "passed_line", "smoke_test"]
 
 LOG_LINES = 20
 
 SETUP_FIELDS = ("name", "email", "password")
 STATUS = "/api/bootstrap/status"
 SETUP = "/api/bootstrap/setup"
+
+
+def passed_line(config: Config) -> str:
+    """Return the sentence that says where the gateway of *config* listens, and what the smoke test requested."""
+    if config.url == config.local_url and config.host not in EVERY_ADDRESS:
+        return f"The gateway runs at {config.url} and passed its smoke test."
+    return (
+        f"The gateway listens on {config.listens_on} and passed its smoke test at {config.local_url}. "
+        f"Its address for users is {config.url}."
+    )
 
 
 def smoke_test(url: str, *, needs_setup: bool | None) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def install(home: Home, options: InstallOptions) -> Outcome:
     if home.broker is not None and home.broker.facts.get("only_checks"):
         return Outcome()
     try:
-        return _install(target, options)
+        return _install(target, findings, options)
     except MosaicError as error:
         if error.code != CpuUnsupportedError.code or not target.engine_chosen or read_receipt(home) is not None:
             advise_retry(error, command("install"))
@@ -58,22 +58,22 @@ def install_locked(home: Home, options: InstallOptions, report: Reporter) -> Out
     """Run the checks and steps of `install` in an existing home whose lock the caller holds."""
     target, findings = inspected(home, options)
     check_install(findings)
-    return _run(target, options, report)
+    return _run(target, findings, options, report)
 
 
-def _install(target: Target, options: InstallOptions) -> Outcome:
+def _install(target: Target, findings: Sequence[CheckResult], options: InstallOptions) -> Outcome:
     with new_home(target.new_directories), session(target.home, "install", recovery=Recovery.NOTHING) as report:
         if read_receipt(target.home) != target.receipt:  # another installer changed it before the lock was acquired
             target, findings = inspected(target.home, options)
             check_install(findings)
-        return _run(target, options, report)
+        return _run(target, findings, options, report)
 
 
-def _run(target: Target, options: InstallOptions, report: Reporter) -> Outcome:
+def _run(target: Target, findings: Sequence[CheckResult], options: InstallOptions, report: Reporter) -> Outcome:
     steps = pending(target, options)
     smoke, link = execute("install", steps, target.journal, report, lambda: complete(target, options, steps, report))
     erase_leftovers(target.home)
-    return done_outcome(target, steps, smoke, link)
+    return done_outcome(target, findings, steps, smoke, link)
 
 
 def _planned(target: Target, findings: Sequence[CheckResult], options: InstallOptions) -> Outcome:

@@ -28,7 +28,7 @@ def _main() -> int:
         return supervise(sys.argv[2:], run_words)
     from mosaic_gateway_installer.cli import main
 
-    return main()
+    return main(started_as=os.environ.pop("MOSAIC_GATEWAY_COMMAND", None))
 
 
 if __name__ == "__main__":

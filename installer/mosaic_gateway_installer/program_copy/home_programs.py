@@ -21,7 +21,6 @@ from mosaic_gateway.process import Broker, Request, process_environment
 from mosaic_gateway_installer.program_copy.store import (
     find_copy,
     is_of_this_package,
-    launcher,
     make_copy,
     runs_from_copy,
     switch_to,
@@ -94,7 +93,7 @@ class LocalPrograms:
         """See `Programs`."""
         with suppress(ProgramMissingError):
             program = current_program(self.home)
-            return program is not None and launcher(self.home).exists() and is_of_this_package(program)
+            return program is not None and self.home.launcher.exists() and is_of_this_package(program)
         return False
 
     def find_gateway(self) -> str | None:

@@ -37,15 +37,15 @@ __all__ = [
     "is_of_this_package",
     "is_untouched",
     "is_whole",
-    "launcher",
     "make_copy",
     "program_copies",
+    "runs_from_copy",
     "switch_to",
     "wanted_copy",
 ]
 
 #: Version of the manifest's form, and of what else a program copy consists of.
-FORM = 3
+FORM = 4
 COMMAND = "mosaic-gateway"
 #: The module that imports all others.
 FINDER = "mosaic_modules"
@@ -83,11 +83,6 @@ def wanted_copy() -> CopySpec | None:
         parts=tuple(part_of(name, distribution) for name, distribution in sorted(distributions.items())),
         programs=tuple(sorted(programs.items())),
     )
-
-
-def launcher(home: Home) -> Path:
-    """Return the command that runs the current program copy of *home*."""
-    return (home.programs or home.path) / "bin" / COMMAND
 
 
 def program_copies(home: Home) -> tuple[Path, ...]:
@@ -210,7 +205,7 @@ def switch_to(home: Home, name: str | None) -> None:
         return
     with fs.staged(link) as temporary:
         temporary.symlink_to(name)
-    command = launcher(home)
+    command = home.launcher
     target = os.path.relpath(runtime / CURRENT / "bin" / COMMAND, command.parent)
     fs.make_directory(command.parent, _mode(home))
     if not command.is_symlink() or os.readlink(command) != target:  # noqa: PTH115 - compared as a string
@@ -293,7 +288,8 @@ def _script(home: Home, python: Path) -> str:
     return (
         "#!/bin/sh\n"
         f"MOSAIC_GATEWAY_HOME={shlex.quote(str(home.path))}\n"
-        "export MOSAIC_GATEWAY_HOME\n"
+        "MOSAIC_GATEWAY_COMMAND=$0\n"
+        "export MOSAIC_GATEWAY_HOME MOSAIC_GATEWAY_COMMAND\n"
         f'exec {shlex.quote(str(python))} -I -S -B {current} "$@"\n'
     )
 

@@ -19,7 +19,6 @@ from mosaic_gateway.installation import Home
 from mosaic_gateway.process import Request
 from mosaic_gateway_installer.backup.data_swap import SWAP
 from mosaic_gateway_installer.backup.stored_backups import NAME, backups_of
-from mosaic_gateway_installer.program_copy.store import launcher
 from mosaic_gateway_installer.root.program_directory import OWN_NAMES
 
 __all__ = [
@@ -114,7 +113,7 @@ def erase_leftovers(home: Home) -> tuple[Path, ...]:
     if owned_by_root and home.broker is not None:
         home.broker.ask(Request.REMOVE_FORMER_PROGRAMS, {"names": owned_by_root})
     remaining = fs.erase(paths)
-    for directory in {path.parent for path in paths} & {launcher(Home(home.path)).parent, home.path / "runtime"}:
+    for directory in {path.parent for path in paths} & {Home(home.path).launcher.parent, home.path / "runtime"}:
         with suppress(OSError):  # not empty: it contains other files
             directory.rmdir()
     return remaining
@@ -128,7 +127,7 @@ def _former_programs(home: Home) -> tuple[Path, ...]:
     if home.programs is None or not current_link(home).is_symlink() or (home.path / "last-upgrade.json").exists():
         return ()
     own = Home(home.path)
-    return (*_named(launcher(own).parent, COMMAND), *_named(own.runtime, RUNTIME))
+    return (*_named(own.launcher.parent, COMMAND), *_named(own.runtime, RUNTIME))
 
 
 def has_empty_directories(home: Home, *, everything: bool) -> bool:
@@ -153,7 +152,7 @@ def _program_places(home: Home) -> Places:
     """
     own = Home(home.path)
     return (
-        (launcher(own).parent, COMMAND),
+        (own.launcher.parent, COMMAND),
         (own.runtime, RUNTIME),
         (home.run, RUN),
         (home.logs, LOGS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.hint import Text, command
 from mosaic_gateway.process import Request
 from mosaic_gateway_installer.install.steps.gateway import StopStep
+from mosaic_gateway_installer.program_copy.command_link import UnlinkCommandStep
+from mosaic_gateway_installer.program_copy.store import runs_from_copy
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.service.steps import UnregisterStep
 from mosaic_gateway_installer.session import Recovery, session
@@ -105,7 +108,7 @@ def _removal(home: installation.Home, receipt: installation.Receipt, *, everythi
         RecordStateStep(target, receipt, state, retained),
         SetAsideStep(target, everything),
     ]
-    final: list[Step] = [RemoveProgramsStep(target), EraseStep(target, everything)]
+    final: list[Step] = [UnlinkCommandStep(target), RemoveProgramsStep(target), EraseStep(target, everything)]
     if everything:
         final.append(RemoveCachesStep(target, receipt))
     return _Removal(
@@ -145,7 +148,10 @@ def _removed_remainder(home: installation.Home) -> bool:
 
 def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
     home, receipt, purged = removal.target.home, removal.receipt, removal.everything
-    lines: list[Text] = [f"{'Would remove' if dry_run else 'Removed'} {len(removal.removed)} item(s) of {home.path}."]
+    number = len(removal.removed)
+    lines: list[Text] = [
+        f"Removed {number} {'file or directory' if number == 1 else 'files and directories'} of {home.path}."
+    ]
     if dry_run:
         lines = [f"Would {'purge' if purged else 'uninstall'} {home.path}:"]
         lines += [f"  {number}. {step.description}" for number, step in enumerate(removal.steps, 1)]
@@ -156,10 +162,9 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
         lines.append(f"{home.path} was not removed: it contains other files, or the installer did not create it.")
     if not purged:
         names = ", ".join(_top_names(removal.retained, home)) or "nothing"
-        purge = command("uninstall", f"--purge={receipt.instance_id}", home=home.path)
         lines.append("A later install adopts the retained data.")
         verb = "Would retain" if dry_run else "Retained"
-        lines.append(f"{verb} in {home.path}: {names}. To remove that as well: " + purge)
+        lines.append(f"{verb} in {home.path}: {names}. To remove that as well: " + _purge(home, receipt))
     return Outcome(
         result={
             "home": str(home.path),
@@ -172,6 +177,16 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
         },
         lines=tuple(lines),
     )
+
+
+def _purge(home: installation.Home, receipt: installation.Receipt) -> Text:
+    """Return how to remove the retained data; the command of the home itself has just been removed."""
+    purge = command("uninstall", f"--purge={receipt.instance_id}", home=home.path)
+    if not runs_from_copy():
+        return purge
+    if home.broker is None:
+        return f"rm -rf {shlex.quote(str(home.path))}"
+    return "install the package again (pip install mosaic-gateway), then run " + purge
 
 
 def _top_names(retained: Sequence[str], home: installation.Home) -> list[str]:

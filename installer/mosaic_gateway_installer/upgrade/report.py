@@ -9,8 +9,11 @@ from mosaic_gateway import __version__
 from mosaic_gateway.cli import Outcome
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.hint import Text, command
+from mosaic_gateway.process import process_environment
 from mosaic_gateway_installer.backup.stored_backups import backups_of
-from mosaic_gateway_installer.program_copy.store import launcher
+from mosaic_gateway_installer.checks.finding import warnings_of
+from mosaic_gateway_installer.install.smoke_test import passed_line
+from mosaic_gateway_installer.program_copy.command_link import typed_command
 from mosaic_gateway_installer.step import Step, StepId
 from mosaic_gateway_installer.upgrade.inspection import Inspection
 from mosaic_gateway_installer.upgrade.running_upgrade import Upgrade
@@ -49,9 +52,11 @@ def done_outcome(inspection: Inspection, run: Upgrade, pending: Sequence[Step], 
     if any(step.id is StepId.STOP_AGAIN for step in pending):
         lines.append("Start it: " + command("start"))
     else:
-        lines.append(f"The gateway runs at {inspection.target.config.url} and passed its smoke test.")
+        lines.append(passed_line(inspection.target.config))
     if run.backup is not None:
         lines.append(f"The backup from before the upgrade is {backups_of(home) / run.backup}")
+    typed = typed_command(home, process_environment())
+    lines.append(f"The command of this version is {typed}; a command installed elsewhere may be an older version.")
     result = {
         "dry_run": False,
         **_facts(inspection, pending),
@@ -59,10 +64,11 @@ def done_outcome(inspection: Inspection, run: Upgrade, pending: Sequence[Step], 
         "smoke_test": run.smoke,
         "backup": run.backup,
         "downtime_seconds": round(run.downtime, 3) if run.downtime is not None else None,
-        "command": str(launcher(home)),
+        "command": typed,
         "notes": list(warnings),
     }
-    return Outcome(result=result, lines=(*lines, *warnings))
+    warned = (*warnings_of(inspection.findings), *warnings)
+    return Outcome(result=result, lines=tuple(lines), warnings=warned)
 
 
 def _facts(inspection: Inspection, pending: Sequence[Step]) -> dict[str, Any]:

@@ -35,12 +35,14 @@ class NotPermittedError(RefusedError):
 class Outcome:
     """A verb's result: ``result`` for JSON output, ``lines`` for plain output, ``error`` if the verb failed.
 
-    Hints in all three are rendered when they are printed.
+    ``warnings`` are printed to standard error, and are in the JSON output. Hints in all four are rendered when they
+    are printed.
     An outcome with an error (``doctor`` that found faults) still shows its result.
     """
 
     result: dict[str, Any] = field(default_factory=dict)
     lines: tuple[Text, ...] = ()
+    warnings: tuple[Text, ...] = ()
     error: MosaicError | None = None
 
 
@@ -104,10 +106,12 @@ def render_outcome(command: str, outcome: Outcome, *, as_json: bool, caller: Cal
     """Print an outcome to standard output, with the hints for *caller*."""
     if as_json:
         error = None if outcome.error is None else outcome.error.to_dict()
-        _write_envelope(command, outcome.result, error, caller)
+        _write_envelope(command, outcome.result, error, caller, outcome.warnings)
         return
     for line in outcome.lines:
         click.echo(caller.text(line))
+    for warning in outcome.warnings:
+        click.echo(f"{click.style('warning', fg='yellow')}: {caller.text(warning)}", err=True)
     if outcome.error is not None:
         _write_plain(outcome.error, caller)
 
@@ -120,11 +124,24 @@ def render_error(command: str, error: MosaicError, *, as_json: bool, caller: Cal
         _write_plain(error, caller)
 
 
-def _write_envelope(command: str, result: dict[str, Any], error: dict[str, Any] | None, caller: Caller) -> None:
+def _write_envelope(
+    command: str,
+    result: dict[str, Any],
+    error: dict[str, Any] | None,
+    caller: Caller,
+    warnings: tuple[Text, ...] = (),
+) -> None:
     def encoded(value: object) -> str:
         return caller.text(value) if isinstance(value, Hint) else str(value)
 
-    envelope = {"schema": SCHEMA, "command": command, "ok": error is None, "result": result, "error": error}
+    envelope = {
+        "schema": SCHEMA,
+        "command": command,
+        "ok": error is None,
+        "result": result,
+        "warnings": list(warnings),
+        "error": error,
+    }
     click.echo(json.dumps(envelope, default=encoded))
 
 

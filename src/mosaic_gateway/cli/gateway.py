@@ -71,6 +71,8 @@ def status(home: Home) -> Outcome:
         gateway = "was uninstalled; its data is retained" if is_data_retained(home) else "is not running"
     elif state.ready:
         gateway = f"is ready at {state.url}"
+        if state.url != state.local_url and state.listens_on is not None:
+            gateway += f", listening on {state.listens_on}"
     else:
         gateway = "is running, but not ready"
     lines: list[Text] = [f"home      {home.path}", f"instance  {identity}", f"gateway   {gateway}"]

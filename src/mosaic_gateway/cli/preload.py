@@ -18,6 +18,7 @@ ALL_VERBS = (
     "mosaic_gateway.gateway.local_client",
     "mosaic_gateway.gateway.control.gateway_process",
     "mosaic_gateway.installation",
+    "difflib",
     "packaging.version",
     "platformdirs",
     "psutil",

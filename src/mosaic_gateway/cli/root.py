@@ -7,6 +7,7 @@ which prints the shell script that completes verbs and options, is here, because
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -19,8 +20,10 @@ import click
 from mosaic_gateway import __version__
 from mosaic_gateway.cli.envelope import render_error
 from mosaic_gateway.cli.invocation import Invocation, RootSide, Verbs
+from mosaic_gateway.cli.typed_program import typed_program
 from mosaic_gateway.errors import ExitCode, UsageError
 from mosaic_gateway.hint import PROGRAM
+from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.root_requests import Broker
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ RUNTIME_VERBS: Verbs = {
     "storage": ("mosaic_gateway.cli.storage.group", "storage", "The database schema: status, plan, migrate and more."),
     "auth": ("mosaic_gateway.cli.auth.group", "auth", "Users, their sessions and API tokens."),
     "bootstrap": ("mosaic_gateway.cli.bootstrap", "bootstrap", "The first admin: status, setup, link."),
-    "config": ("mosaic_gateway.cli.config", "config", "Show the effective settings."),
+    "config": ("mosaic_gateway.cli.config", "config", "Show and change the settings."),
     "completion": ("mosaic_gateway.cli.root", "completion", "Print a script that completes this command."),
 }
 HELP = "Install, run and maintain a self-hosted gateway and its database."
@@ -99,7 +102,8 @@ class LazyGroup(click.Group):
 
 def make_root(verbs: Verbs) -> click.Group:
     """Return the root command with *verbs* as its subcommands."""
-    root = LazyGroup(PROGRAM, commands_at=verbs, help=HELP, context_settings={"max_content_width": 100})
+    settings = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
+    root = LazyGroup(PROGRAM, commands_at=verbs, help=HELP, context_settings=settings)
     return click.version_option(__version__, prog_name=PROGRAM)(root)
 
 
@@ -109,14 +113,17 @@ def run(
     *,
     root_side: RootSide | None = None,
     load: Callable[[str], None] = lambda _verb: None,
+    started_as: str | None = None,
 ) -> int:
     """Run the command line *arguments* (default: ``sys.argv``) with *verbs* and return the exit code.
 
-    *root_side* runs verbs that root calls on an account's home; *load* imports what a verb needs.
+    *root_side* runs verbs that root calls on an account's home; *load* imports what a verb needs. *started_as* is the
+    file that was started, if that is not ``sys.argv[0]``.
     """
     _open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return run_words(verbs, words, root_side=root_side, load=load)
+    program = typed_program(started_as or sys.argv[0], process_environment().get("PATH"))
+    return run_words(verbs, words, root_side=root_side, load=load, program=program)
 
 
 def run_words(
@@ -126,8 +133,12 @@ def run_words(
     broker: Broker | None = None,
     root_side: RootSide | None = None,
     load: Callable[[str], None] = lambda _verb: None,
+    program: str = PROGRAM,
 ) -> int:
-    """Run the command line *words* and return the exit code; *broker* is set in a worker of root's process."""
+    """Run the command line *words* and return the exit code.
+
+    *broker* is set in a worker of root's process. *program* is the command that hints name.
+    """
     invocation = Invocation(
         verbs=verbs,
         words=words,
@@ -135,10 +146,12 @@ def run_words(
         broker=broker,
         root_side=root_side,
         load=load,
+        program=program if broker is None else str(broker.facts.get("program", PROGRAM)),
     )
     try:
         code = make_root(verbs).main(list(words), prog_name=PROGRAM, standalone_mode=False, obj=invocation)
     except click.UsageError as error:
+        error = _with_suggestion(error)
         if "--json" in words:
             path = error.ctx.command_path if error.ctx else PROGRAM
             usage = UsageError(error.format_message(), hint=f"See {path} --help.")
@@ -152,6 +165,18 @@ def run_words(
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _with_suggestion(error: click.UsageError) -> click.UsageError:
+    """Return *error*; if it is about an unknown command, with the name of a similar one."""
+    from difflib import get_close_matches
+
+    unknown = re.match(r"No such command '(.*)'", error.message)
+    if unknown and error.ctx is not None and isinstance(error.ctx.command, click.Group):
+        similar = get_close_matches(unknown[1], error.ctx.command.list_commands(error.ctx), n=1)
+        if similar:
+            return click.UsageError(f"No such command '{unknown[1]}'. Did you mean '{similar[0]}'?", ctx=error.ctx)
+    return error
 
 
 def _open_streams() -> None:

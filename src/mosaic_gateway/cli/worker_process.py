@@ -79,7 +79,7 @@ def run_worker(
     root_end, worker_end = socket.socketpair()
     root_end.settimeout(CHANNEL_LIMIT)
     output, error = os.pipe(), os.pipe()
-    worker_facts = {**facts, **_terminal(), "directory": str(invocation.directory)}
+    worker_facts = {**facts, **_terminal(), "directory": str(invocation.directory), "program": invocation.program}
     _flush()
     with interruptions.Interruptions() as signals:
         parent, pid = os.getpid(), os.fork()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.hint import command
+from mosaic_gateway.hint import PROGRAM, command
 from mosaic_gateway.process.root_requests import Broker
 
 __all__ = ["Home", "HomeLayoutError", "check_layout", "check_run_directory"]
@@ -71,6 +71,11 @@ class Home:
     def runtime(self) -> Path:
         """Program copies, one directory for each version."""
         return self.programs or self.path / "runtime"
+
+    @property
+    def launcher(self) -> Path:
+        """The command that runs the program copy in use."""
+        return (self.programs or self.path) / "bin" / PROGRAM
 
     @property
     def run(self) -> Path:

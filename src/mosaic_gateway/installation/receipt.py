@@ -67,7 +67,7 @@ class Receipt:
     ``system_identifier`` and ``secret_check`` identify data and secret (see `adoption`); they are None in receipts
     of earlier versions. ``engine_reason`` states why ``engine`` was chosen. ``caches`` lists caches outside of the
     home, which other homes also use. ``service`` is the user's own unit, if any; ``service_wanted`` is False after
-    ``--no-service``.
+    ``--no-service``. ``command`` is the link to the home's command outside of the home, if any.
     """
 
     instance_id: str
@@ -85,6 +85,7 @@ class Receipt:
     caches: tuple[str, ...] = ()
     service: Service | None = None
     service_wanted: bool = True
+    command: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
@@ -104,6 +105,7 @@ FIELDS = {
     "caches": Field(entries(path_text), ()),
     "service": Field(optional(lambda value: value), None),
     "service_wanted": Field(boolean, default=True),
+    "command": Field(optional(path_text), None),
 }
 
 

@@ -6,18 +6,33 @@ import errno
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mosaic_gateway.errors import PreflightError
 
-__all__ = ["AddressUnusableError", "PortInUseError", "bind_failure", "bind_listener", "is_privileged", "port_owner"]
+__all__ = [
+    "AddressUnusableError",
+    "PortInUseError",
+    "PortOfConnectionError",
+    "bind_failure",
+    "bind_listener",
+    "is_privileged",
+]
 
 FIRST_FREE_PORT = 1024
+ANOTHER_PORT = "--port N (MOSAIC_GATEWAY_PORT)."
 
 
 class PortInUseError(PreflightError):
     """Another process listens on the port; the message names it if this user may see it."""
 
     code = "PORT_TAKEN"
+
+
+class PortOfConnectionError(PreflightError):
+    """No process listens on the port, but a connection has it as its local port."""
+
+    code = "PORT_OF_CONNECTION"
 
 
 class AddressUnusableError(PreflightError):
@@ -42,6 +57,8 @@ def bind_listener(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if host == "::":  # every address, whatever net.ipv6.bindv6only is
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(address)
     except OSError as error:
         listener.close()
@@ -58,30 +75,39 @@ def is_privileged(port: int) -> bool:
 
 def bind_failure(host: str, port: int, error: OSError) -> PreflightError:
     """Return the error for a failed bind(2) to *host* and *port*."""
-    if error.errno == errno.EADDRINUSE:
-        owner = port_owner(port)
-        return PortInUseError(
-            f"port {port} on {host} is in use by {owner}",
-            hint="Stop that process, or choose another port: --port N (MOSAIC_GATEWAY_PORT).",
+    if error.errno != errno.EADDRINUSE:
+        return AddressUnusableError(
+            f"cannot listen on {host}, port {port}: {error.strerror}",
+            hint="Choose another --host, or a port above 1023.",
+            details={"host": host, "port": port},
+        )
+    import psutil  # noqa: PLC0415 - failures only
+
+    connections: list[Any] = []
+    with suppress(psutil.Error):
+        connections = [one for one in psutil.net_connections(kind="tcp") if one.laddr and one.laddr.port == port]
+    listening = [one for one in connections if one.status == psutil.CONN_LISTEN]
+    if connections and not listening:
+        owner = _process(connections[0].pid)
+        return PortOfConnectionError(
+            f"port {port} on {host} is the local port of a connection ({connections[0].status}) of {owner}",
+            hint="Run the command again when the connection has ended, or choose another port: " + ANOTHER_PORT,
             details={"host": host, "port": port, "owner": owner},
         )
-    return AddressUnusableError(
-        f"cannot listen on {host}, port {port}: {error.strerror}",
-        hint="Choose another --host, or a port above 1023.",
-        details={"host": host, "port": port},
+    owner = _process(listening[0].pid if listening else None)
+    return PortInUseError(
+        f"port {port} on {host} is in use by {owner}",
+        hint="Stop that process, or choose another port: " + ANOTHER_PORT,
+        details={"host": host, "port": port, "owner": owner},
     )
 
 
-def port_owner(port: int) -> str:
-    """Describe the process that listens on *port*, as far as this user may see it."""
+def _process(pid: int | None) -> str:
+    """Describe the process *pid*; None: one that this user may not see."""
     import psutil  # noqa: PLC0415 - failures only
 
+    if pid is None:
+        return "an unknown process, perhaps of another user"
     with suppress(psutil.Error):
-        for connection in psutil.net_connections(kind="tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
-                if connection.pid is None:
-                    break
-                with suppress(psutil.Error):
-                    return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
-                return f"process {connection.pid}"
-    return "an unknown process, perhaps of another user"
+        return f"{psutil.Process(pid).name()} (process {pid})"
+    return f"process {pid}"

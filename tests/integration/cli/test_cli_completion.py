@@ -72,3 +72,13 @@ def test_completion_imports_no_verbs(command: dict[str, str]) -> None:
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "mosaic_gateway.cli.root" in loaded
     assert not {"psycopg", "mosaic_gateway.cli.gateway", "mosaic_gateway_installer.install.command"} & loaded
+
+
+def test_names_of_backups(command: dict[str, str], tmp_path: Path) -> None:
+    """``backup restore`` and ``backup verify`` complete the names of the home's backups, newest first."""
+    home = tmp_path / "home"
+    for name in ("20260101T000000Z-0.1.0", "20260201T000000Z-0.1.0", ".tmp-x"):
+        (home / "backups" / name).mkdir(parents=True)
+    for verb in ("restore", "verify"):
+        words = ["mosaic-gateway", "backup", verb, "--home", str(home), "2026"]
+        assert _complete("bash", words, command, tmp_path) == {"20260101T000000Z-0.1.0", "20260201T000000Z-0.1.0"}

@@ -157,3 +157,23 @@ def test_home_from_the_environment(make_place: MakePlace) -> None:
         argv[:-2], check=True, capture_output=True, env=place.environ({"MOSAIC_GATEWAY_HOME": str(place.home.path)})
     )
     assert json.loads(done.stdout)["result"]["settings"]["home"]["value"] == str(place.home.path)
+
+
+def _cli(*words: str) -> subprocess.CompletedProcess[str]:
+    command = (sys.executable, "-P", "-m", "mosaic_gateway_installer.cli", *words)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT)
+
+
+@pytest.mark.parametrize("words", [(), ("backup", "list")])
+def test_h_is_help(words: tuple[str, ...]) -> None:
+    """``-h`` prints the help of every command."""
+    assert _cli(*words, "-h").stdout == _cli(*words, "--help").stdout != ""
+
+
+@pytest.mark.parametrize(("words", "meant"), [(("instal",), "install"), (("backup", "lst"), "list")])
+def test_a_mistyped_command_is_suggested(words: tuple[str, ...], meant: str) -> None:
+    """The error names the command that is most similar."""
+    done = _cli(*words)
+    assert done.returncode == 2
+    assert f"No such command '{words[-1]}'. Did you mean '{meant}'?" in done.stderr
+    assert "Did you mean" not in _cli("xyzzy").stderr

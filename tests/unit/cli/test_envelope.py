@@ -31,7 +31,7 @@ def test_success(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_verb("some verb", lambda: outcome, as_json=True) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out) == {
-        "schema": 1, "command": "some verb", "ok": True, "result": {"a": "ü"}, "error": None,
+        "schema": 1, "command": "some verb", "ok": True, "result": {"a": "ü"}, "warnings": [], "error": None,
     }  # fmt: skip
     assert (shown.out.count("\n"), shown.err) == (1, "")
     assert run_verb("some verb", lambda: outcome, as_json=False) == 0
@@ -51,7 +51,7 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str], kind: type[MosaicError],
     assert run_verb("v", failing(error), as_json=True) == code
     envelope = json.loads(capsys.readouterr().out)
     assert envelope == {
-        "schema": 1, "command": "v", "ok": False, "result": {},
+        "schema": 1, "command": "v", "ok": False, "result": {}, "warnings": [],
         "error": {"code": kind.code, "message": "what happened", "hint": "what to do", "details": {"n": 1}},
     }  # fmt: skip
     assert run_verb("v", failing(error), as_json=False) == code

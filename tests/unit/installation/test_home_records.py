@@ -148,7 +148,7 @@ RECORDS = {
             "instance_id": "0123456789abcdef", "state": "installed", "version": "0.1.0",
             "engine": "postgres", "created_at": AT, "home_created": True, "parents_created": ["/a"], "schema": DIGEST,
             "kept": ["data"], "system_identifier": 1, "secret_check": "0" * 32, "engine_reason": "", "caches": ["/c"],
-            "service": None, "service_wanted": False,
+            "service": None, "service_wanted": False, "command": "/b/mosaic-gateway",
         },
         "receipt.json", receipt.read_receipt, RecordError,
     ),

@@ -22,6 +22,8 @@ from mosaic_gateway_installer.step import Target
 
 __all__ = ["CHECKS", "OTHERS_CHECKS", "HomeForeignError", "HomeUnusableError", "check_home", "inspect_home"]
 
+#: How Python decodes the bytes of a path that are not UTF-8 (PEP 383).
+NOT_UTF8 = re.compile("[\udc80-\udcff]")
 #: Characters that a shell does not take literally between double quotes, and control characters.
 UNQUOTABLE = re.compile(r'["$`\\\x00-\x1f\x7f]')
 #: Files that a killed install or restore leaves in a directory that is not a home yet.
@@ -109,6 +111,11 @@ def path(target: Target) -> str:
     initdb passes the paths of its programs to a shell in double quotes (find_other_exec in src/common/exec.c).
     """
     home_path = str(target.home.path)
+    if NOT_UTF8.search(home_path):
+        raise HomeUnusableError(
+            f"the path {home_path!r} is not UTF-8, which the files of an installation are",
+            hint="Choose another --home.",
+        )
     if target.config.engine is EngineName.POSTGRES and UNQUOTABLE.search(home_path):
         raise HomeUnusableError(
             f"PostgreSQL cannot run in {home_path!r}",

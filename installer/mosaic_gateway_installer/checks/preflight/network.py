@@ -11,10 +11,16 @@ from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.gateway.run import listener_for
 from mosaic_gateway.installation import EngineName
 from mosaic_gateway.process import holder_of, process_environment, runtime_directory
-from mosaic_gateway_installer.checks.finding import Check, NotCheckedError
+from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.step import Target
 
 __all__ = ["CHECKS"]
+
+
+class PlainHttpError(AdviceError):
+    """Other machines can connect without encryption."""
+
+    code = "PLAIN_HTTP"
 
 
 class SocketPathError(PreflightError):
@@ -56,4 +62,21 @@ def socket(target: Target) -> str:
     return f"in {directory}, because the path in the home would be too long"
 
 
-CHECKS: tuple[Check, ...] = (Check(id="port", run=port), Check(id="socket", run=socket))
+def exposure(target: Target) -> str:
+    """Return who can connect. Raises `PlainHttpError` if passwords would cross a network without encryption."""
+    config = target.config
+    if config.is_local:
+        return "only this machine can connect"
+    if config.base_url is not None and config.base_url.startswith("https://"):
+        return f"users connect to {config.url}"
+    raise PlainHttpError(
+        f"the gateway listens on {config.listens_on} without encryption: passwords can be read on the way",
+        hint="Put a reverse proxy with HTTPS in front of it, and set --base-url to its address.",
+    )
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(id="port", run=port),
+    Check(id="exposure", run=exposure),
+    Check(id="socket", run=socket),
+)

@@ -14,7 +14,7 @@ from mosaic_gateway import __version__, fs
 from mosaic_gateway.gateway.control import ProgramMissingError, current_program
 from mosaic_gateway.installation import Home, Receipt, ReceiptState, read_receipt, write_receipt
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
-from mosaic_gateway_installer.program_copy.store import launcher, program_copies
+from mosaic_gateway_installer.program_copy.store import program_copies
 from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["HomeStep", "ProgramStep", "unfinished_files"]
@@ -136,6 +136,6 @@ class ProgramStep(Step):
         programs.remove([path.name for path in program_copies(home) if path.name not in self._existing])
         if home.programs is None and self._before is None:
             with suppress(OSError):
-                launcher(home).unlink(missing_ok=True)
-                launcher(home).parent.rmdir()
+                home.launcher.unlink(missing_ok=True)
+                home.launcher.parent.rmdir()
                 home.runtime.rmdir()

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mosaic_gateway import fs
-from mosaic_gateway.config import Config, ConfigError, read_config_file
+from mosaic_gateway.config import Config, read_config_file
 from mosaic_gateway.fs.record_fields import read_content
 from mosaic_gateway.installation import EngineName, Home
+from mosaic_gateway.settings_file import write_settings
 from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["ConfigStep", "SecretStep", "has_secret", "wanted_settings"]
 
 SECRET_BYTES = 32
-HEADER = "# Settings of mosaic-gateway. Flags and MOSAIC_GATEWAY_* variables override them."
 
 
 def wanted_settings(config: Config) -> dict[str, Any]:
@@ -55,18 +55,8 @@ class ConfigStep(Step):
 
     def apply(self) -> None:
         """Write the file."""
-        import tomlkit
-
-        path = self.target.home.config_file
-        try:
-            with suppress(FileNotFoundError):
-                self._before = fs.read_regular(path).decode()
-            document = tomlkit.parse(self._before if self._before is not None else f"{HEADER}\n")
-        except (OSError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{path} cannot be read: {error}", hint="Correct the file.") from error
+        self._before = write_settings(self.target.home.config_file, wanted_settings(self.target.config))
         self._started = True
-        document.update(wanted_settings(self.target.config))
-        fs.write_file(path, tomlkit.dumps(document))
 
     def undo(self) -> None:
         """Restore the previous file."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from mosaic_gateway.fs.record_fields import VERSION, Field, RecordError, boolean, checked_record, matching
+from mosaic_gateway.fs.record_fields import VERSION, Field, RecordError, boolean, checked_record, matching, text
 from mosaic_gateway.gateway.control.service import registered_service
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.file_lock import FileLockHolder, holder_of
@@ -19,6 +19,7 @@ _ADDRESS = matching(re.compile(r"https?://[\x21-\x7e]+"), "a web address")
 NOTE = {
     "url": Field(_ADDRESS, None),
     "local_url": Field(_ADDRESS, None),
+    "listens_on": Field(text, None),
     "version": Field(matching(VERSION, "a version"), None),
     "service": Field(boolean, default=False),
 }
@@ -28,6 +29,7 @@ NOTE = {
 class GatewayState:
     """State of a home's gateway. ``url`` is None while it starts; ``ready``: /readyz returned 200.
 
+    ``listens_on`` is `Config.listens_on`.
     ``service`` is the registered service unit, if any; ``under_service`` is whether that unit runs the gateway.
     """
 
@@ -37,6 +39,7 @@ class GatewayState:
     supervisor: int | None = None
     url: str | None = None
     local_url: str | None = None
+    listens_on: str | None = None
     version: str | None = None
     service: str | None = None
     under_service: bool = False
@@ -58,6 +61,7 @@ def state_of(home: Home, *, ask: bool = True) -> GatewayState:
         supervisor=supervisor.pid if supervisor else None,
         url=note["url"],
         local_url=note["local_url"],
+        listens_on=note["listens_on"],
         version=note["version"],
         service=unit,
         under_service=note["service"],

@@ -150,11 +150,16 @@ def refuse_other_version(home: installation.Home) -> None:
     """
     receipt = _receipt(home)
     if receipt is not None and receipt.state is installation.ReceiptState.INSTALLED and receipt.version != __version__:
+        from packaging.version import Version
+
         installed = receipt.version
+        use = f"use the command of the home: {home.launcher}"
         raise OtherVersionError(
-            f"{home.path} is an installation of version {installed}; this program is version {__version__}",
-            hint=f"To upgrade to {__version__} (creates a backup, can be rolled back): " + command("upgrade") + ". "
-            f"To run {installed}, use the package of that version.",
+            f"this command is version {__version__}; {home.path} runs version {installed}",
+            hint=f"Version {installed} is the newer one: {use}"
+            if Version(installed) > Version(__version__)
+            else f"To upgrade to {__version__} (creates a backup, can be rolled back): " + command("upgrade") + ". "
+            f"To run {installed}, {use}",
             details={"installed": installed, "version": __version__},
         )
 

@@ -124,11 +124,12 @@ class _Announcement:
         self.lock.note(
             url=config.url,
             local_url=config.local_url,
+            listens_on=config.listens_on,
             version=__version__,
             began=self.settings_read_at,
             service=self.under_service,
         )
-        LOG.info("Listening on %s", config.local_url)
+        LOG.info("Listening on %s; the address for users is %s", config.listens_on, config.url)
         self.ready.ready(url=config.url, local_url=config.local_url, setup_url=self.link)
 
 
