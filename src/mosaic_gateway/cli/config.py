@@ -5,14 +5,23 @@ from __future__ import annotations
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.installed_home import installation_of
 from mosaic_gateway.cli.verb_decorator import verb
-from mosaic_gateway.config import LISTS, SETTINGS, VARIABLES, ConfigError, Secret, load_config, parsed
+from mosaic_gateway.config import (
+    LISTS,
+    SETTINGS,
+    VARIABLES,
+    ConfigError,
+    Secret,
+    load_config,
+    parsed,
+    read_config_file,
+)
 from mosaic_gateway.forward_rules import ForwardSettings
 from mosaic_gateway.fs.files import write_file
 from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation.home_lock import home_locked
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import installed
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.settings_file import write_settings
 
@@ -20,9 +29,8 @@ __all__ = ["config", "set_", "show", "unset"]
 
 #: Settings that ``install`` changes, since the data, the service or root's record depend on them.
 OF_INSTALL = ("engine", "postgres_bin", "pglite_dir")
-#: Settings that are tables.
-TABLES = ("forward",)
 ADDRESS = ("host", "port")
+TABLES = ("forward",)  # written with an editor
 CHANGEABLE = click.Choice([name for name in SETTINGS if name not in (*OF_INSTALL, *TABLES)])
 
 
@@ -39,7 +47,7 @@ def show(home: Home) -> Outcome:
     values = {"home": {"value": str(home.path), "source": "flag, MOSAIC_GATEWAY_HOME or default"}}
     for name in VARIABLES:
         source = settings.sources.get(name, "default")
-        values |= {key: {"value": text, "source": source} for key, text in _displayed(name, getattr(settings, name))}
+        values |= {key: {"value": text, "source": source} for key, text in _entries(name, getattr(settings, name))}
     if settings.auth_secret is None and home.auth_secret.exists():
         values["auth_secret"] = {"value": "****", "source": str(home.auth_secret)}
     width = max(map(len, values))
@@ -60,7 +68,7 @@ def set_(home: Home, *, name: str, values: tuple[str, ...]) -> Outcome:
         raise ConfigError(f"{name} takes one value", hint="Quote a value that contains blanks.")
     value = parsed(name, values if name in LISTS else values[0], "the command line")
     stored = list(value) if isinstance(value, tuple) else value
-    return _changed(home, name, stored, f"{name} = {_displayed(name, value)[0][1]}")
+    return _changed(home, name, stored, f"{name} = {_displayed(value)}")
 
 
 @config.command(short_help="Remove a setting from config.toml.")
@@ -76,17 +84,16 @@ def _changed(home: Home, name: str, value: object, summary: str) -> Outcome:
         new = str(value) if value is not None else "VALUE"
         install = command("install", "--port", new) if name == "port" else command("install", "--host", new)
         raise ConfigError(f"{name} is also in root's record of this installation", hint="Run: " + install)
-    installation_of(home)
+    installed(home)
     with home_locked(home, "config set"):
-        before = load_config(home, flags={}, environ={})
+        before = read_config_file(home.config_file).get(name)
         content = write_settings(home.config_file, {name: value})
         try:
             settings = load_config(home, flags={}, environ=process_environment())
-            stored = load_config(home, flags={}, environ={})
         except ConfigError:  # it contradicts another setting
             write_file(home.config_file, content or "")
             raise
-    changed = getattr(before, name) != getattr(stored, name)
+    changed = before != value
     lines: list[Text] = [f"{home.config_file}: {summary}."]
     lines += ["A running gateway uses it after: " + command("restart")] if changed else []
     source = settings.sources.get(name)
@@ -94,11 +101,17 @@ def _changed(home: Home, name: str, value: object, summary: str) -> Outcome:
     return Outcome(result={"name": name, "value": value, "changed": changed}, lines=tuple(lines), warnings=warnings)
 
 
-def _displayed(name: str, value: object) -> list[tuple[str, str]]:
-    """Return the names and texts of a setting: of ``forward`` one of each rule, in their order."""
-    if isinstance(value, ForwardSettings):
-        rules = ((f"forward.rules {number}", str(rule)) for number, rule in enumerate(value.rules, 1))
-        return [("forward.user", value.user), *rules]
+def _displayed(value: object) -> str:
+    if value is None:
+        return ""
     if isinstance(value, tuple):
-        return [(name, ", ".join(value))]
-    return [(name, "****" if isinstance(value, Secret) else "" if value is None else str(value))]
+        return ", ".join(value)
+    return "****" if isinstance(value, Secret) else str(value)
+
+
+def _entries(name: str, value: object) -> list[tuple[str, str]]:
+    """Return the names and texts of a setting: of ``forward`` one of each rule, in their order."""
+    if not isinstance(value, ForwardSettings):
+        return [(name, _displayed(value))]
+    rules = ((f"forward.rules {number}", str(rule)) for number, rule in enumerate(value.rules, 1))
+    return [("forward.user", value.user), *rules]

@@ -49,15 +49,16 @@ def test_several_values_make_a_list(make_place: MakePlace) -> None:
         (("port", "70000"), "CONFIG_INVALID"),
         (("base_url", "gateway.example.com"), "CONFIG_INVALID"),
         (("host", "a", "b"), "CONFIG_INVALID"),
+        (("cookie_domain", "com"), "CONFIG_INVALID"),
         (("cookie_domain", "example.com"), "CONFIG_INVALID"),
-        (("forward", "x"), ""),
         (("engine", "server"), ""),
+        (("forward", "x"), ""),
         (("database_url", "postgres://u:secret@h/d"), ""),
         (("prot", "1"), ""),
     ],
 )
 def test_what_is_refused_changes_nothing(make_place: MakePlace, words: tuple[str, ...], code: str) -> None:
-    """An invalid value, a setting that belongs to ``install``, and a secret, which an argument would reveal."""
+    """Invalid values, also beside other settings; what belongs to ``install`` or is a table; secrets in arguments."""
     place = make_place()
     before = place.home.config_file.read_bytes()
     done = place.run("config", "set", *words, "--json")
