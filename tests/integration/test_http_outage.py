@@ -180,5 +180,5 @@ def test_terminated_connections_cause_no_error(postgres_server: PostgresServer, 
     answer = http_gateway.post("/api/auth/sign-in/email", {"email": PERSON["email"], "password": PERSON["password"]})
     assert answer.status == 200
     terminate_connections()
-    headers = {"cookie": answer.cookie, "origin": http_gateway.origin}
+    headers = {"cookie": answer.cookie, "origin": f"http://127.0.0.1:{http_gateway.port}"}
     assert http_gateway.request("POST", "/api/auth/sign-out", headers=headers).status == 200
