@@ -116,9 +116,18 @@ class Place:
             process.kill()
             process.communicate()
 
-    def request(self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Answer:
-        """Send a request to the gateway and return its response. Raises OSError."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        address: str = "127.0.0.1",
+    ) -> Answer:
+        """Send a request to the gateway from a loopback *address* and return its response. Raises OSError."""
+        source = (address, 0)
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, 10, source_address=source)) as connection:
             sent = {"content-type": "application/json", **(headers or {})}
             connection.request(method, path, None if body is None else json.dumps(body), sent)
             response = connection.getresponse()

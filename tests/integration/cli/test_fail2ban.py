@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import http.client
-import json
 import re
 import shutil
 import subprocess
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -43,7 +40,5 @@ def test_the_filter_finds_every_failure_and_nothing_else(running: Place, tmp_pat
 
 def sign_in(place: Place, address: str, email: str) -> int:
     """Try a wrong password from *address* and return the status."""
-    body = json.dumps({"email": email, "password": "wrong"})
-    with closing(http.client.HTTPConnection("127.0.0.1", place.port, 10, source_address=(address, 0))) as connection:
-        connection.request("POST", "/api/auth/sign-in/email", body, {"content-type": "application/json"})
-        return connection.getresponse().status
+    body = {"email": email, "password": "wrong"}
+    return place.request("POST", "/api/auth/sign-in/email", body, address=address).status

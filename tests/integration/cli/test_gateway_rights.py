@@ -84,7 +84,7 @@ def test_no_import_while_it_serves(
     postmaster = stopped.postmaster()
     os.kill(postmaster, signal.SIGKILL)
     stopped.wait_until(lambda: stopped.status_of("/readyz") == 200 and stopped.postmaster() != postmaster)
-    use_endpoints(stopped, token, admin)
+    use_endpoints(stopped, token, admin, "127.0.0.2")
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
     stopped.wait_until(lambda: any("Stopped by a signal" in line for line in lines))
@@ -94,17 +94,17 @@ def test_no_import_while_it_serves(
     assert any("Traceback" in line for line in lines[ready:]), "the internal error was logged with its traceback"
 
 
-def use_endpoints(place: Place, token: str, admin: dict[str, str]) -> None:
-    """Send valid and invalid requests to every endpoint."""
+def use_endpoints(place: Place, token: str, admin: dict[str, str], address: str = "127.0.0.1") -> None:
+    """Send valid and invalid requests to every endpoint; *address* is that of the client that signs in."""
     for path in ("/", "/setup", "/healthz", "/readyz", STATUS, "/none", "/api/auth/none"):
         place.request("GET", path)
     place.request("DELETE", "/readyz")
     for body in ({}, admin, {**admin, "email": "no address"}):
         place.request("POST", "/api/bootstrap/setup", body, headers={"x-setup-token": token})
-    answer = place.request("POST", "/api/auth/sign-in/email", admin)
+    answer = place.request("POST", "/api/auth/sign-in/email", admin, address=address)
     assert answer.status == 200
     cookie = answer.headers["set-cookie"].split(";")[0]
-    place.request("POST", "/api/auth/sign-in/email", {**admin, "password": "wrong horse"})
+    place.request("POST", "/api/auth/sign-in/email", {**admin, "password": "wrong horse"}, address=address)
     for headers in ({}, {"cookie": cookie}, {"cookie": "better-auth.session_token=x.y"}, {"origin": "http://x"}):
         place.request("GET", "/api/auth/get-session", headers=headers)
     for headers in ({"cookie": cookie}, {"content-type": "text/plain; charset=utf-16"}, {"upgrade": "websocket"}):
