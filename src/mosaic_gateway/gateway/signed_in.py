@@ -133,8 +133,9 @@ class Visitors:
     async def identify(self, request: Request, scope: str | None, *, extends: bool = True) -> Visitor | None:
         """Return who is signed in, or the user of the API token of *request* if it is valid and has *scope*.
 
-        None if neither is there; without a *scope* no token is accepted. Records the use of a token; extends a session unless *extends* is False. Raises
-        `ApiError` (401 for a token that is not valid, 403 for one without *scope*) and `DatabaseUnavailableError`.
+        None if neither is there; without a *scope* no token is accepted. Records the use of a token; extends a session
+        unless *extends* is False. Raises `ApiError` (401 for a token that is not valid, 403 for one without *scope*)
+        and `DatabaseUnavailableError`.
         """
         text = _api_token(request)
         if text is None or scope is None:
