@@ -180,4 +180,5 @@ def test_terminated_connections_cause_no_error(postgres_server: PostgresServer, 
     answer = http_gateway.post("/api/auth/sign-in/email", {"email": PERSON["email"], "password": PERSON["password"]})
     assert answer.status == 200
     terminate_connections()
-    assert http_gateway.request("POST", "/api/auth/sign-out", headers={"cookie": answer.cookie}).status == 200
+    headers = {"cookie": answer.cookie, "origin": f"http://127.0.0.1:{http_gateway.port}"}
+    assert http_gateway.request("POST", "/api/auth/sign-out", headers=headers).status == 200
