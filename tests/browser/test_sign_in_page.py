@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from tests.browser.conftest import RunPage
 from tests.support.browser import Page, check
@@ -126,16 +128,26 @@ def test_session_that_ends(sign_in: Page) -> None:
 def secure_page(postgres_server: PostgresServer, http_template: str, run_page: RunPage) -> Iterator[Page]:
     """Open a page over http on a gateway whose base URL is https."""
     database = postgres_server.create_database(template=http_template, prefix="browser")
-    with run_gateway(postgres_server.conninfo(database), base_url="https://gateway.example.com") as gateway:
+    conninfo = postgres_server.conninfo(database)
+    with run_gateway(conninfo, base_url="https://gateway.example.com", host="0.0.0.0") as gateway:  # noqa: S104 - see below
         gateway.post("/api/bootstrap/setup", ADMIN, x_setup_token=gateway.token())
         page = run_page(gateway)
         yield page
 
 
+def own_address() -> str:
+    """Return an address of this machine by which others reach it; skip without one."""
+    found = [one for addresses in psutil.net_if_addrs().values() for one in addresses if one.family is socket.AF_INET]
+    for address in found:
+        if not address.address.startswith("127."):
+            return str(address.address)
+    pytest.skip("this machine has no IPv4 address but those of the loopback interface")
+
+
 def test_dropped_cookie(secure_page: Page) -> None:
     """A Secure cookie over http is refused by the browser: the page says why, instead of asking again."""
-    # Chromium accepts Secure cookies from loopback names, so the page has another name for the same address.
-    secure_page.driver.get(f"http://gateway.test:{secure_page.gateway.port}/")
+    # Chromium accepts Secure cookies from loopback addresses, so the page is opened at another of the machine.
+    secure_page.driver.get(f"http://{own_address()}:{secure_page.gateway.port}/")
     secure_page.wait_visible("#sign-in")
     secure_page.fill("#sign-in", email=EMAIL, password=PASSWORD)
     secure_page.click("Sign in", "#sign-in")

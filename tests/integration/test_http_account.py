@@ -61,6 +61,16 @@ def test_change_password(gateway: Gateway) -> None:
     assert actions(gateway) == [("account.change-password", "user1", "user1")] * 2
 
 
+@pytest.mark.parametrize("path", ["change-password", "verify-password", "delete-user"])
+def test_guesses_with_a_session_are_limited(gateway: Gateway, path: str) -> None:
+    """A fourth request with a password within ten seconds is refused, as at sign-in, and wrong ones are recorded."""
+    cookie = cookie_of(gateway.conninfo, "user1")
+    body = {"password": "wrong", "currentPassword": "wrong", "newPassword": NEW}
+    assert [post(gateway, path, body, cookie).status for _ in range(4)] == [400, 400, 400, 429]
+    failures = gateway.sql("SELECT target, details->>'code' FROM audit_log WHERE action = 'sign-in.failed'")
+    assert failures == [("user1", "INVALID_PASSWORD")] * 3
+
+
 def test_two_changes_of_a_password_at_once(gateway: Gateway) -> None:
     """Of two changes from the same password one succeeds."""
     cookies = [cookie_of(gateway.conninfo, "user1") for _ in range(2)]

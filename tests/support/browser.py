@@ -25,7 +25,7 @@ LIMIT = 10.0  # seconds
 ARGUMENTS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--hide-scrollbars",
-    "--window-size=1280,900", "--host-resolver-rules=MAP gateway.test 127.0.0.1",
+    "--window-size=1280,900",
 )  # fmt: skip
 #: What reaches beyond the width of the page or of the element that contains it, and pairs of controls that overlap.
 OVERFLOW = """
