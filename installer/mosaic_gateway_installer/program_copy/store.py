@@ -23,7 +23,15 @@ from importlib_resources import files
 
 from mosaic_gateway import __version__, fs
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME
-from mosaic_gateway.gateway.control import CURRENT, MANIFEST, Program, ProgramMissingError, read_program, this_program
+from mosaic_gateway.gateway.control import (
+    CURRENT,
+    INTERPRETER_GONE,
+    MANIFEST,
+    Program,
+    ProgramMissingError,
+    read_program,
+    this_program,
+)
 from mosaic_gateway.installation import Home
 from mosaic_gateway.process import OTHER_HOME, disk_full_as
 from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, Part, closure, part_of
@@ -45,7 +53,7 @@ __all__ = [
 ]
 
 #: Version of the manifest's form, and of what else a program copy consists of.
-FORM = 3
+FORM = 4
 COMMAND = "mosaic-gateway"
 #: The module that imports all others.
 FINDER = "mosaic_modules"
@@ -277,6 +285,7 @@ def _manifest(wanted: CopySpec, writer: TreeWriter) -> dict[str, object]:
         "version": __version__,
         "identity": wanted.identity,
         "python": str(wanted.python),
+        "library": os.__file__,
         "cache_tag": sys.implementation.cache_tag,
         "python_version": ".".join(map(str, sys.version_info[:3])),
         "distributions": [
@@ -289,13 +298,23 @@ def _manifest(wanted: CopySpec, writer: TreeWriter) -> dict[str, object]:
 
 
 def _script(home: Home, python: Path) -> str:
-    current = shlex.quote(str(home.runtime / CURRENT))
-    return (
-        "#!/bin/sh\n"
-        f"MOSAIC_GATEWAY_HOME={shlex.quote(str(home.path))}\n"
-        "export MOSAIC_GATEWAY_HOME\n"
-        f'exec {shlex.quote(str(python))} -I -S -B {current} "$@"\n'
+    """Return the home's command; without its interpreter it says what to do, with the exit code of a failed check."""
+    current, library = shlex.quote(str(home.runtime / CURRENT)), shlex.quote(os.__file__)
+    lines = (
+        f"error [{ProgramMissingError.code}]: {INTERPRETER_GONE.format(python)}, which runs {home.path}",
+        "hint: Install mosaic-gateway with a current Python, for example with pip or install.sh. Then run its",
+        f"      mosaic-gateway install --home {shlex.quote(str(home.path))}",
     )
+    return f"""#!/bin/sh
+MOSAIC_GATEWAY_HOME={shlex.quote(str(home.path))}
+export MOSAIC_GATEWAY_HOME
+python={shlex.quote(str(python))}
+if [ -x "$python" ] && [ -r {library} ]; then
+  exec "$python" -I -S -B {current} "$@"
+fi
+printf '%s\\n' {shlex.join(lines)} >&2
+exit {int(ProgramMissingError.exit_code)}
+"""
 
 
 @cache
