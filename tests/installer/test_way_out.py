@@ -108,7 +108,7 @@ def test_a_failed_install_after_such_a_purge_leaves_the_purge(site: Site) -> Non
 @pytest.mark.parametrize("name", ["file", "directory", "logs", "backups"])
 def test_files_of_another_user_are_named_with_their_owner(site: Site, name: str) -> None:
     """The hint is the command with which root deletes them; then the purge completes."""
-    site.installed()
+    site.installed("--no-start")
     purge = _purge(site)
     assert site.json("backup", "create").code == 0
     places = {"file": site.home.data / "postgres-18" / "theirs" / "file", "directory": site.home.data / "postgres-18"}
