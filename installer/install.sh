@@ -132,23 +132,39 @@ else
   package=mosaic-gateway
 fi
 
-# If this script was killed while it created the environment, the environment is created again with --clear. An
-# environment that it did not create is never cleared.
+# $venv.begun exists while an environment of this script is incomplete: from before its creation, or from before pip
+# changes it, until pip has succeeded. If a run was killed in between, the environment is created again with --clear.
+# An environment that this script did not create is never cleared.
 unfinished=$venv.begun
-if [ -e "$unfinished" ] || [ ! -x "$venv/bin/python" ]; then
+own=$venv/.created-by-install.sh
+if [ -e "$unfinished" ] || ! "$venv/bin/python" -P -c '' 2>/dev/null >&2; then
   clear=
   [ ! -e "$unfinished" ] || clear=--clear
   mkdir -p "$(dirname -- "$venv")"
   : >"$unfinished"
   "$python" -P -m venv ${clear:+"$clear"} "$venv"
-  rm -f "$unfinished"
+  : >"$own"
+elif ! "$venv/bin/python" -P -m pip --version >/dev/null 2>&1; then
+  "$venv/bin/python" -P -m ensurepip >/dev/null 2>&1 || fail "$venv is incomplete: delete it, then run this again"
 fi
+complete=yes
+[ ! -e "$unfinished" ] || complete=
+[ ! -e "$own" ] || : >"$unfinished"
+
+# Ends with the message $1 after a failure of pip, which leaves an environment as complete as it was.
+pip_failed() {
+  [ -z "$complete" ] || rm -f "$unfinished"
+  fail "$1"
+}
+
 if [ -n "$offline" ]; then
   # Name the wheel, so that pip installs the version of the archive.
   package=$(ls "$offline"/mosaic_gateway-*.whl)
   "$venv/bin/python" -P -m pip install --quiet --disable-pip-version-check --no-index --find-links "$offline" \
-    --upgrade "$package" || fail "the archive has no wheels for $("$venv/bin/python" -V) on this machine"
+    --upgrade "$package" || pip_failed "the archive has no wheels for $("$venv/bin/python" -V) on this machine"
 else
-  "$venv/bin/python" -P -m pip install --quiet --disable-pip-version-check --upgrade "$package"
+  "$venv/bin/python" -P -m pip install --quiet --disable-pip-version-check --upgrade "$package" ||
+    pip_failed "pip could not install $package; run this again to continue"
 fi
+rm -f "$unfinished"
 exec "$venv/bin/mosaic-gateway" "$verb" "$@"

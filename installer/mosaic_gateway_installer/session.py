@@ -32,14 +32,16 @@ class Recovery(Enum):
 
 
 @contextmanager
-def session(home: Home, verb: str, *, recovery: Recovery = Recovery.ALL) -> Iterator[Reporter]:
+def session(home: Home, verb: str, *, recovery: Recovery = Recovery.ALL, removing: bool = False) -> Iterator[Reporter]:
     """Hold the lock of the existing *home* for *verb* inside the block; yield the reporter of its progress.
+
+    *removing*: the verb goes on past directories of other users.
 
     SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does. What a killed verb left is recovered first. In a home
     without a receipt, journal and lock file are removed after the block. Raises
     `HomeOwnerError`, `HomeLayoutError`, `HomeBusyError`, OSError, and what recovery raises.
     """
-    with interruptible(), reporter() as report, home_locked(home, verb):
+    with interruptible(), reporter() as report, home_locked(home, verb, removing=removing):
         try:
             if recovery is not Recovery.NOTHING:
                 _recover(home, report, upgrade_too=recovery is Recovery.ALL)

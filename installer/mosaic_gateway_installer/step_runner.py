@@ -18,10 +18,20 @@ from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.process import INTERRUPTIONS
 from mosaic_gateway_installer.step import Journal, Step
 
-__all__ = ["execute", "interruptible", "uninterruptible"]
+__all__ = ["QuietReporter", "execute", "interruptible", "uninterruptible"]
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
+
+
+class QuietReporter:
+    """Reporter that prints nothing: the step runner reports the step."""
+
+    def begin(self, text: str) -> None:
+        """Do nothing."""
+
+    def done(self, text: str) -> None:
+        """Do nothing."""
 
 
 def execute(verb: str, steps: Sequence[Step], journal: Journal, report: Reporter, then: Callable[[], T]) -> T:
@@ -54,7 +64,8 @@ def _undo(verb: str, started: Sequence[Step], journal: Journal, report: Reporter
     """Undo the steps *started*, newest first; return whether all of them could be undone."""
     failed: list[str] = []
     for step in reversed(started):
-        report.done(f"Undoing: {step.description}")
+        if type(step).undo is not Step.undo:
+            report.done(f"Undoing: {step.description}")
         try:
             step.undo()
         except (OSError, MosaicError) as error:

@@ -6,9 +6,13 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -204,6 +208,96 @@ def test_modules_in_the_current_directory_are_not_imported(false_pip: dict[str, 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"pip -P -m pip ")
     assert not (tmp_path / "was_run").exists()
+
+
+@pytest.fixture
+def small_package(tmp_path: Path) -> Path:
+    """Return a wheel without dependencies whose command mosaic-gateway prints its arguments."""
+    wheel, info = tmp_path / WHEEL, "mosaic_gateway-1.0.dist-info"
+    module = "import sys\ndef main():\n    print('command', *sys.argv[1:])\n"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("small_command.py", module)
+        for number in range(200):  # so that the installation takes a while
+            archive.writestr(f"small_part_{number}.py", module)
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: mosaic-gateway\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/entry_points.txt", "[console_scripts]\nmosaic-gateway = small_command:main\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return wheel
+
+
+def _exists(name: str) -> Callable[[Path, float], bool]:
+    return lambda venv, _seconds: any(venv.glob(name))
+
+
+def _after(limit: float) -> Callable[[Path, float], bool]:
+    return lambda _venv, seconds: seconds > limit
+
+
+#: Moments at which the script is killed: a function of the environment's directory and the seconds since the start.
+MOMENTS = {
+    "marked": lambda venv, _seconds: venv.with_name(f"{venv.name}.begun").exists(),
+    "python linked": _exists("bin/python"),
+    "pip being installed": _exists("lib/python*/site-packages/pip"),
+    "created": _exists(".created-by-install.sh"),
+    "package begun": _exists("lib/python*/site-packages/small_command.py"),
+    "package half installed": _exists("lib/python*/site-packages/small_part_100.py"),
+    "metadata written": _exists("lib/python*/site-packages/mosaic_gateway-1.0.dist-info/METADATA"),
+    "command written": _exists("bin/mosaic-gateway"),
+    **{f"{seconds} s": _after(seconds) for seconds in (0.3, 1.0, 2.0, 3.0, 4.0, 6.0)},
+}
+
+
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT])
+@pytest.mark.parametrize(
+    "moment", [name if name == "python linked" else pytest.param(name, marks=pytest.mark.slow) for name in MOMENTS]
+)
+def test_an_interrupted_script_goes_on_when_run_again(
+    site: Site, tmp_path: Path, small_package: Path, moment: str, number: signal.Signals
+) -> None:
+    """Killed or interrupted at any moment, the next run creates what is missing and runs the command."""
+    venv = tmp_path / "a venv"
+    environ = {"MOSAIC_GATEWAY_VENV": str(venv), "PYTHON": sys.executable, "MOSAIC_GATEWAY_PACKAGE": str(small_package)}
+    env = {name: value for name, value in {**site.environ, **environ}.items() if name != "PYTHONPATH"}
+    process = subprocess.Popen(
+        ["sh", SCRIPT, "--first"], env=env, cwd="/", start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    started = time.monotonic()
+    while process.poll() is None and not MOMENTS[moment](venv, time.monotonic() - started):
+        time.sleep(0.001)
+    if process.poll() is None:
+        os.killpg(process.pid, number)
+    process.wait(LIMIT)
+    done = _run(site, "--second", **environ)
+    assert (done.returncode, done.stdout) == (0, "command install --second\n"), done.stderr
+    assert not venv.with_name(f"{venv.name}.begun").exists()
+
+
+def test_an_environment_without_pip_gets_it(site: Site, tmp_path: Path, small_package: Path) -> None:
+    """Such an environment, which the script did not create, is not cleared."""
+    venv = tmp_path / "theirs"
+    subprocess.run([sys.executable, "-P", "-m", "venv", "--without-pip", venv], check=True)
+    (venv / "theirs.txt").write_text("mine")
+    environ = {"MOSAIC_GATEWAY_VENV": str(venv), "PYTHON": sys.executable, "MOSAIC_GATEWAY_PACKAGE": str(small_package)}
+    done = _run(site, **environ)
+    assert (done.returncode, done.stdout) == (0, "command install\n"), done.stderr
+    assert (venv / "theirs.txt").read_text() == "mine"
+
+
+def test_a_failure_of_pip_does_not_clear_a_complete_environment(
+    site: Site, tmp_path: Path, small_package: Path
+) -> None:
+    """After a failed upgrade the command still works, and the next run needs no new environment."""
+    venv = tmp_path / "a venv"
+    environ = {"MOSAIC_GATEWAY_VENV": str(venv), "PYTHON": sys.executable}
+    assert _run(site, MOSAIC_GATEWAY_PACKAGE=str(small_package), **environ).returncode == 0
+    (venv / "same.txt").touch()
+    failed = _run(site, MOSAIC_GATEWAY_PACKAGE=str(tmp_path / "missing-1.0-py3-none-any.whl"), **environ)
+    assert (failed.returncode, "could not install" in failed.stderr) == (3, True)
+    subprocess.run([venv / "bin" / "mosaic-gateway"], check=True, capture_output=True)
+    assert _run(site, MOSAIC_GATEWAY_PACKAGE=str(small_package), **environ).returncode == 0
+    assert (venv / "same.txt").exists()
 
 
 @pytest.mark.slow

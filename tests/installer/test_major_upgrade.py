@@ -63,7 +63,7 @@ def _install_16(home: Home, package: Path) -> Runtime:
 
 @contextmanager
 def _server(home: Home, runtime: Runtime) -> Iterator[str]:
-    engine = EmbeddedPostgres(home, runtime, log=home.postgres_log, runtime_directory=Path("/nonexistent"))
+    engine = EmbeddedPostgres(home, runtime, log=home.postgres_log)
     engine.start()
     try:
         yield engine.conninfo()

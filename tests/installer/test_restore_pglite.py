@@ -26,7 +26,7 @@ def test_from_backup_to_restore_here_and_elsewhere(twice: Site, scratch: Path) -
     [backup] = (twice.path / "backups").iterdir()
     shutil.copytree(backup, scratch / "backups" / backup.name)
     twice.home.auth_secret.write_text("z" * 43)
-    assert twice.json("backup", "restore", "latest").result["smoke_test"] is not None
+    assert twice.json("backup", "restore", "--yes", "latest").result["smoke_test"] is not None
     assert marks_of(twice) == ["then"]
     assert (twice.receipt()["instance_id"], twice.home.auth_secret.read_bytes()) == (identity, secret)
     assert_no_leftovers(twice)
@@ -36,7 +36,7 @@ def test_from_backup_to_restore_here_and_elsewhere(twice: Site, scratch: Path) -
     assert twice.json("uninstall", f"--purge={identity}").code == 0
     assert not twice.path.exists()
     words = ["--run-as", twice.account_name] if twice.account_name is not None else []
-    done = twice.json("backup", "restore", str(scratch / "backups" / backup.name), *words).result
+    done = twice.json("backup", "restore", "--yes", str(scratch / "backups" / backup.name), *words).result
     assert done["instance_id"] == identity == twice.receipt()["instance_id"]
     assert (marks_of(twice), twice.receipt()["engine"]) == (["then"], "pglite")
     assert twice.json("uninstall", f"--purge={identity}").code == 0
@@ -71,7 +71,7 @@ def test_if_the_restored_gateway_does_not_start_the_old_one_serves_again(site: S
     site.installed()
     add_mark(site, "now")
     before = rows_of(site)
-    failed = site.json("backup", "restore", "latest")
+    failed = site.json("backup", "restore", "--yes", "latest")
     assert failed.error["code"] == "ENGINE_START"
     assert "no_such_setting" in failed.error["message"]
     assert rows_of(site) == before

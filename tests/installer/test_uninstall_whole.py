@@ -200,29 +200,6 @@ def test_a_purge_killed_anywhere_converges(site: Site, moment: str) -> None:
     site.assert_nothing_runs()
 
 
-def test_a_removal_goes_on_past_what_it_cannot_delete(site: Site) -> None:
-    """It deletes all other files, names what remains and its owner, and can be repeated until everything is deleted."""
-    site.installed()
-    purge = f"--purge={site.receipt()['instance_id']}"
-    closed = site.home.data / "postgres-18" / "foreign"
-    closed.mkdir()
-    (closed / "file").write_text("mine")
-    closed.chmod(0o500)
-    for path in (closed, closed / "file"):
-        os.chown(path, site.uid, -1)
-    for _ in range(2):
-        done = site.json("uninstall", purge)
-        assert (done.code, done.error["code"]) == (1, "REMOVAL_INCOMPLETE")
-        (remaining,) = done.error["details"]["paths"]
-        assert f"{remaining} (owned by " in done.error["message"]
-        assert Path(remaining).read_text() == "mine"
-        left = {path for path in site.path.rglob("*") if path.is_file()} - {site.home.receipt, site.home.lock}
-        assert left == {Path(remaining)}
-    Path(remaining).parent.chmod(0o700)
-    assert site.json("uninstall", purge).code == 0
-    assert not list(site.path.parent.iterdir())
-
-
 @on_both_engines
 @pytest.mark.parametrize(("point", "count"), [("part set aside", 3), ("receipt renamed", 1)])
 @pytest.mark.parametrize("purge", [pytest.param(False, marks=pytest.mark.lifecycle), True])

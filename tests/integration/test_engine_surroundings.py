@@ -164,13 +164,14 @@ def home_at(path: Path, provisioned: Home) -> Home:
 
 
 @pytest.mark.parametrize("planted", ["link", "world-writable"])
-def test_socket_directory_of_another_user(scratch: Path, planted: str) -> None:
+def test_socket_directory_of_another_user(scratch: Path, planted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket directory in a public directory that is a link or writable by others is not used."""
     home = Home(scratch / ("y" * 120))
     public, target = scratch / "public", scratch / "target"
     public.mkdir()
     target.mkdir(mode=0o700)
-    directory = socket_directory(home, public)
+    monkeypatch.setattr("mosaic_gateway.engines.postgres.configuration.FALLBACK", public)
+    directory = socket_directory(home)
     assert directory.parent == public
     directory.rmdir()
     if planted == "link":
@@ -179,7 +180,7 @@ def test_socket_directory_of_another_user(scratch: Path, planted: str) -> None:
         directory.mkdir()
         directory.chmod(0o777)
     with pytest.raises(EngineStartError, match="not a private directory"):
-        socket_directory(home, public)
+        socket_directory(home)
 
 
 def test_no_cluster(make_embedded: Callable[..., EmbeddedPostgres], scratch: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_former_home_goes_on_with_the_present_package(home: Old, former: Path,
     assert home.rows() == home.before
     assert home.session()["user"]["name"] == "Ada"
     assert home.run_version(version(NEW), "doctor").code == 0
-    restored = home.run_version(version(NEW), "backup", "restore", made)
+    restored = home.run_version(version(NEW), "backup", "restore", "--yes", made)
     assert restored.code == 0, (restored.out, restored.err)
     assert home.rows() == home.before
     reverted = home.run_version(version(NEW), "upgrade", "--revert", "--accept-loss")

@@ -56,13 +56,13 @@ def test_restore_of_an_older_backup(old: Old, version: Version) -> None:
     later = old.run_version(version(NEW), "backup", "create").result["name"]
     user = ("auth", "users", "create", "--email", "late@example.com", "--name", "Late", "--password-stdin")
     assert old.run_version(version(NEW), *user, stdin="correct-horse-battery\n").code == 0
-    restored = old.run_version(version(NEW), "backup", "restore", upgraded["backup"])
+    restored = old.run_version(version(NEW), "backup", "restore", "--yes", upgraded["backup"])
     assert restored.code == 0, restored.out
     assert_serves(old, NEW)
     assert {row.table: row.count for row in old.rows()}['"public"."users"'] == _count_users(old.before)
     reverted = old.run_version(version(NEW), "upgrade", "--revert", "--accept-loss")
     assert reverted.code == 0, reverted.out
-    refused = old.run_version(version(OLD), "backup", "restore", later)
+    refused = old.run_version(version(OLD), "backup", "restore", "--yes", later)
     assert (refused.code, refused.error["code"]) == (7, "SCHEMA_NEWER"), refused.out
     assert_serves(old, OLD)
     assert old.rows() == old.before
@@ -79,7 +79,7 @@ def test_failed_migration(retained: Old, version: Version) -> None:
     assert (failed.code, failed.error["code"]) == (4, "STATEMENT_FAILED")
     [backup] = retained.path.glob("backups/*")
     assert str(backup) in failed.error["message"]
-    restored = retained.run_version(version(OLD), "backup", "restore", backup.name)
+    restored = retained.run_version(version(OLD), "backup", "restore", "--yes", backup.name)
     assert restored.code == 0, restored.out
     assert_serves(retained, OLD)
     assert retained.rows() == retained.before

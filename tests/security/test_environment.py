@@ -27,7 +27,7 @@ PAUSE = 0.01  # seconds
 SETTLED = 1.0  # seconds until a worker runs its verb
 
 
-@pytest.mark.parametrize("verb", ["start", "install --no-service", "restart", "backup restore {backup}"])
+@pytest.mark.parametrize("verb", ["start", "install --no-service", "restart", "backup restore --yes {backup}"])
 def test_the_gateway_has_nothing_of_roots_environment(attacked: Installation, watch: Watch, verb: str) -> None:
     """No value that root's shell exported is in the processes that keep running, or in a file of the home."""
     ended = attacked.verb(*verb.format(backup=attacked.backup).split(), environ=SECRETS)

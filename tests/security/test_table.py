@@ -77,7 +77,7 @@ def test_a_restore_copies_no_file_of_another_tenant(attacked: Installation, watc
     """The account replaces its backup by a link to another home while it is being copied."""
     backup = create_backup(attacked, {})
     with race.started(attacked, race.EXCHANGE_BACKUP, backup, TENANT):
-        restored = attacked.verb("backup", "restore", backup)
+        restored = attacked.verb("backup", "restore", "--yes", backup)
     watch.check_race(restored)
 
 

@@ -66,7 +66,7 @@ VERBS = (
     Verb("backup create", running=True, changes=True),
     Verb("backup list"),
     Verb("backup verify {backup}", changes=True),
-    Verb("backup restore {backup}", changes=True),
+    Verb("backup restore --yes {backup}", changes=True),
     Verb("backup prune --keep 1", changes=True),
     Verb("start", changes=True),
     Verb("stop", running=True, changes=True),

@@ -19,8 +19,6 @@ from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime, insta
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.installation.layout import Home
 
-NO_RUNTIME_DIRECTORY = Path("/nonexistent")
-
 
 def provision_postgres(directory: Path) -> Home:
     """Create the embedded engine's runtime and cluster in *directory*, and start nothing."""
@@ -42,7 +40,6 @@ def embedded_engine(home: Home, runtime: Runtime | None, *, runtime_of: Home) ->
         home,
         runtime or find_runtime(runtime_of, None),
         log=home.logs / "postgres.log",
-        runtime_directory=NO_RUNTIME_DIRECTORY,
     )
 
 
@@ -78,4 +75,4 @@ def pglite_settings(home: Home, cache: Path) -> dict[str, str]:
 def pglite_engine(home: Home, packages: Path, **options: Any) -> Pglite:
     """Return an engine on *home*, not started, that uses *packages* unless the home has its own."""
     runtime = pglite_runtime.find_runtime(home, packages, shipped=shipped(), search_path=os.environ.get("PATH"))
-    return Pglite(home, runtime, shipped=shipped(), runtime_directory=NO_RUNTIME_DIRECTORY, **options)
+    return Pglite(home, runtime, shipped=shipped(), **options)

@@ -38,7 +38,7 @@ VERBS = (
     ("doctor", "--fix"),
     ("backup", "create"),
     ("backup", "verify", BACKUP),
-    ("backup", "restore", BACKUP),
+    ("backup", "restore", "--yes", BACKUP),
     ("backup", "prune", "--keep", "2"),
     ("storage", "migrate"),
     ("upgrade",),

@@ -76,17 +76,24 @@ def verify(home: Home, *, backup: str) -> Outcome:
 @click.command(short_help="Replace the present data by a backup, or restore it into an empty home.")
 @click.argument("backup", shell_complete=_names)
 @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+@click.option("--yes", is_flag=True, help="Do not ask whether the present data may be replaced.")
+@click.option("--no-backup", is_flag=True, help="Do not back up the present data first, for example if it is damaged.")
 @click.option("--run-as", metavar="USER", help="As root: the account that is to own the empty home.")
-@verb("backup restore")
-def restore(home: Home, *, backup: str, dry_run: bool, run_as: str | None) -> Outcome:
+@verb("backup restore", passes_as_json=True)
+def restore(
+    home: Home, *, backup: str, dry_run: bool, yes: bool, no_backup: bool, run_as: str | None, as_json: bool
+) -> Outcome:
     """Restore BACKUP, the name of a backup or a directory.
 
-    The present data is set aside until the restored gateway has passed its smoke test. If it fails, the present
+    Names what would be lost, asks, and backs up the present data (tag before-restore) before it is replaced. The
+    present data is set aside until the restored gateway has passed its smoke test. If it fails, the present
     data is put back and the gateway is started again.
     """
+    from mosaic_gateway_installer.backup.restore import RestoreOptions
     from mosaic_gateway_installer.backup.restore import restore as run
 
-    return run(home, backup, dry_run=dry_run, run_as=run_as)
+    options = RestoreOptions(dry_run=dry_run, yes=yes, asks=not as_json, backup=not no_backup, run_as=run_as)
+    return run(home, backup, options)
 
 
 @click.command(short_help="Remove old backups, never the last verified one.")

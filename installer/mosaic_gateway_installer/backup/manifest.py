@@ -39,6 +39,7 @@ from mosaic_gateway.installation import EngineName
 from mosaic_gateway_installer.backup.tree_comparison import FileEntry
 
 __all__ = [
+    "BEFORE_RESTORE",
     "DUMP",
     "MANIFEST",
     "BackupKind",
@@ -50,6 +51,8 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+#: Tag of the backup of the data that a restore replaced; "latest" never means such a backup.
+BEFORE_RESTORE = "before-restore"
 #: The name of a dump in a backup's ``data`` directory.
 DUMP = "database.dump"
 
@@ -85,7 +88,7 @@ class Manifest:
     ``version`` is the gateway's, ``server_version`` PostgreSQL's (such as 18.6; None for another engine).
     ``system_identifier`` is the cluster's. ``schema`` is the digest of the applied migrations in the receipt.
     ``tables`` are the rows at the backup's instant, and ``objects`` is a hash over the schema's objects; both are
-    None for a cold backup, whose files are compared instead.
+    None for a cold backup, whose files are compared instead. ``tag`` says why a verb created it: `BEFORE_RESTORE`.
     """
 
     instance_id: str
@@ -100,6 +103,7 @@ class Manifest:
     tables: tuple[TableRows, ...] | None = None
     objects: str | None = None
     verified_at: str | None = None
+    tag: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
@@ -167,5 +171,6 @@ FIELDS = {
     "tables": Field(optional(_tables), None),
     "objects": Field(optional(digest), None),
     "verified_at": Field(optional(timestamp), None),
+    "tag": Field(optional(text), None),
 }
 FORMAT = fs.RecordFormat(fields=FIELDS, number_key="backup", limit=fs.LARGE)

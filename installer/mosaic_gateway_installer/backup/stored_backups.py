@@ -13,7 +13,7 @@ from mosaic_gateway.errors import MosaicError, RefusedError
 from mosaic_gateway.fs.record_fields import BACKUP_NAME
 from mosaic_gateway.hint import command
 from mosaic_gateway.installation import Home
-from mosaic_gateway_installer.backup.manifest import MANIFEST, Manifest, ManifestError, read_manifest
+from mosaic_gateway_installer.backup.manifest import BEFORE_RESTORE, MANIFEST, Manifest, ManifestError, read_manifest
 
 __all__ = [
     "Backup",
@@ -83,11 +83,12 @@ def list_backups(directory: Path) -> tuple[tuple[Backup, ...], tuple[ManifestErr
 def find_backup(home: Home, name: str) -> Backup:
     """Return the backup *name*: the name of one of *home*'s backups, a path, or ``latest``.
 
+    ``latest`` does not mean the backup of data that a restore has replaced.
     Raises `BackupMissingError`, `ManifestError`.
     """
     directory = backups_of(home)
     if name == "latest":
-        backups, _ = list_backups(directory)
+        backups = [one for one in list_backups(directory)[0] if one.manifest.tag != BEFORE_RESTORE]
         if not backups:
             raise BackupMissingError(
                 f"there is no backup in {directory}", hint="Create one: " + command("backup create")

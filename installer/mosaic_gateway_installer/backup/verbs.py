@@ -95,7 +95,8 @@ def list_(home: Home, *, directory: Path | None) -> Outcome:
 def _line(backup: Backup) -> str:
     manifest = backup.manifest
     verified = f"verified {manifest.verified_at}" if manifest.verified_at else "not verified"
-    return f"{backup.name}  {manifest.kind:6}  {size_text(manifest.size):>9}  {verified}"
+    tag = f"  {manifest.tag}" if manifest.tag else ""
+    return f"{backup.name}  {manifest.kind:6}  {size_text(manifest.size):>9}  {verified}{tag}"
 
 
 def verify(home: Home, name: str) -> Outcome:
@@ -182,6 +183,7 @@ def backup_facts(backup: Backup) -> dict[str, Any]:
         "server_version": manifest.server_version,
         "created_at": manifest.created_at,
         "verified_at": manifest.verified_at,
+        "tag": manifest.tag,
         "size": manifest.size,
         "files": len(manifest.files),
     }

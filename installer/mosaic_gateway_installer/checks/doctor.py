@@ -19,6 +19,9 @@ from mosaic_gateway_installer.step import Target
 
 __all__ = ["checks_for", "doctor"]
 
+#: Ids of the checks that apply to a home whose purge is not complete.
+AFTER_PURGE = frozenset({"package", "files", "receipt", "owner and modes", "leftovers"})
+
 
 def checks_for(engine: EngineName) -> tuple[Check, ...]:
     """Return the checks of an installation with *engine*."""
@@ -79,6 +82,9 @@ def _findings(home: Home, *, fix: bool) -> Iterator[CheckResult]:
     for check in checks_for(target.config.engine):
         if check.needs_programs and receipt.state is ReceiptState.RETAINED:
             yield CheckResult(check=check.id, level=Level.UNCHECKED, message="not checked: it was uninstalled")
+            continue
+        if receipt.state is ReceiptState.PURGING and check.id not in AFTER_PURGE:
+            yield CheckResult(check=check.id, level=Level.UNCHECKED, message="not checked: its purge is not complete")
             continue
         finding = examine(check, target)
         yield repair(check, target, finding) if fix else finding

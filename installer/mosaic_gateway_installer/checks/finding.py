@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from mosaic_gateway import fs
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.hint import Text
 from mosaic_gateway_installer.step import Target
@@ -102,7 +103,9 @@ def examine(check: Check, target: Target) -> CheckResult:
     except MosaicError as error:
         return _of_error(check.id, error)
     except OSError as error:
-        return _of_error(check.id, UnreadableError(str(error), hint="Run the command as the owner or as root."))
+        denied = fs.is_denied(error)
+        fault = fs.not_permitted(error) if denied else UnreadableError(str(error))
+        return _of_error(check.id, fault)
 
 
 def repair(check: Check, target: Target, finding: CheckResult) -> CheckResult:

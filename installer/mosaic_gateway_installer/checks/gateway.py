@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway.gateway.control import current_program, gateway_process, recorded_service, registered_service
+from mosaic_gateway.gateway.control import (
+    check_interpreter,
+    current_program,
+    gateway_process,
+    recorded_service,
+    registered_service,
+)
 from mosaic_gateway.gateway.run import listener_for
 from mosaic_gateway.hint import Text, command
 from mosaic_gateway.process import Request, holder_of
@@ -40,6 +46,7 @@ def _program(target: Target) -> str:
     program = current_program(target.home)
     if program is None:
         raise NotCheckedError("the gateway runs from the installed package")
+    check_interpreter(program)
     altered = altered_files(program.directory)
     if altered:
         raise FilesAlteredError(

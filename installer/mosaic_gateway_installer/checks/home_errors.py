@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from mosaic_gateway.errors import PreflightError, RefusedError, UsageError
+from mosaic_gateway.hint import command
+from mosaic_gateway.installation import Home, Receipt
 
-__all__ = ["HomeForeignError", "HomeModeError", "HomeUnusableError", "RunAsError"]
+__all__ = [
+    "HomeForeignError",
+    "HomeModeError",
+    "HomeUnusableError",
+    "OwnerCannotRunError",
+    "PurgeInterruptedError",
+    "RunAsError",
+    "purge_interrupted",
+]
 
 
 class HomeUnusableError(PreflightError):
@@ -25,7 +35,27 @@ class HomeModeError(PreflightError):
     code = "HOME_MODE"
 
 
+class PurgeInterruptedError(RefusedError):
+    """A purge of the home was interrupted; its data is partly deleted."""
+
+    code = "PURGE_INTERRUPTED"
+
+
+class OwnerCannotRunError(RefusedError):
+    """Root's Python is closed to the home's owner, so a program copied from it would be useless to the owner."""
+
+    code = "OWNER_CANNOT_RUN"
+
+
 class RunAsError(UsageError):
     """The account given with ``--run-as`` cannot own the installation."""
 
     code = "RUN_AS"
+
+
+def purge_interrupted(home: Home, receipt: Receipt) -> PurgeInterruptedError:
+    """Return the error for a home whose purge is not complete."""
+    return PurgeInterruptedError(
+        f"a purge of {home.path} was interrupted",
+        hint="Complete it: " + command("uninstall", f"--purge={receipt.instance_id}", home=home.path),
+    )

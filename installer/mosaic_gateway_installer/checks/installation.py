@@ -25,8 +25,8 @@ from mosaic_gateway.installation import (
     unfinished_error,
 )
 from mosaic_gateway.process import DiskFullError, holder_of
+from mosaic_gateway_installer.checks import home_errors
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
-from mosaic_gateway_installer.checks.home_errors import HomeModeError
 from mosaic_gateway_installer.step import Target
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, leftovers
 
@@ -79,6 +79,8 @@ def _receipt(target: Target) -> str:
         raise UninstalledError(
             "the installation was uninstalled and its data retained", hint="Adopt the data: " + command("install")
         )
+    if receipt.state is ReceiptState.PURGING:
+        raise home_errors.purge_interrupted(home, receipt)
     if receipt.state is not ReceiptState.INSTALLED or home.journal.exists():
         raise IncompleteError("an install or uninstall was interrupted", hint="Run " + command("install") + ".")
     return f"instance {receipt.instance_id}, version {receipt.version}"
@@ -105,7 +107,7 @@ def _modes(target: Target) -> str:
     if wrong:
         first = wrong[0]
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise HomeModeError(
+        raise home_errors.HomeModeError(
             f"{first.path} is open to other users, closed to its owner, or owned by another user{more}",
             hint=_remedy(first),
             details={"paths": [str(one.path) for one in wrong]},
@@ -154,7 +156,7 @@ def _children(directory: Path) -> list[Path]:
 
 def _repair_modes(target: Target, fault: MosaicError) -> str:
     """Set the modes of the owner's paths; leave those of another user as they are."""
-    if not isinstance(fault, HomeModeError):
+    if not isinstance(fault, home_errors.HomeModeError):
         raise fault
     repaired, foreign = [], []
     for wrong in _wrong_paths(target.home):
@@ -165,7 +167,7 @@ def _repair_modes(target: Target, fault: MosaicError) -> str:
             repaired.append(str(wrong.path))
     left = f"owned by another user, so only root can change it: {', '.join(foreign)}"
     if foreign and not repaired:
-        raise HomeModeError(left)
+        raise home_errors.HomeModeError(left)
     return f"set the mode of {', '.join(repaired) or 'nothing'}{f'; {left}' if foreign else ''}"
 
 

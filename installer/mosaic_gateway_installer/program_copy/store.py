@@ -23,7 +23,15 @@ from importlib_resources import files
 
 from mosaic_gateway import __version__, fs
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME
-from mosaic_gateway.gateway.control import CURRENT, MANIFEST, Program, ProgramMissingError, read_program, this_program
+from mosaic_gateway.gateway.control import (
+    CURRENT,
+    INTERPRETER_GONE,
+    MANIFEST,
+    Program,
+    ProgramMissingError,
+    read_program,
+    this_program,
+)
 from mosaic_gateway.installation import Home
 from mosaic_gateway.process import OTHER_HOME, disk_full_as
 from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, Part, closure, part_of
@@ -272,6 +280,7 @@ def _manifest(wanted: CopySpec, writer: TreeWriter) -> dict[str, object]:
         "version": __version__,
         "identity": wanted.identity,
         "python": str(wanted.python),
+        "library": os.__file__,
         "cache_tag": sys.implementation.cache_tag,
         "python_version": ".".join(map(str, sys.version_info[:3])),
         "distributions": [
@@ -284,14 +293,24 @@ def _manifest(wanted: CopySpec, writer: TreeWriter) -> dict[str, object]:
 
 
 def _script(home: Home, python: Path) -> str:
-    current = shlex.quote(str(home.runtime / CURRENT))
-    return (
-        "#!/bin/sh\n"
-        f"MOSAIC_GATEWAY_HOME={shlex.quote(str(home.path))}\n"
-        "MOSAIC_GATEWAY_COMMAND=$0\n"
-        "export MOSAIC_GATEWAY_HOME MOSAIC_GATEWAY_COMMAND\n"
-        f'exec {shlex.quote(str(python))} -I -S -B {current} "$@"\n'
+    """Return the home's command; without its interpreter it says what to do, with the exit code of a failed check."""
+    current, library = shlex.quote(str(home.runtime / CURRENT)), shlex.quote(os.__file__)
+    lines = (
+        f"error [{ProgramMissingError.code}]: {INTERPRETER_GONE.format(python)}, which runs {home.path}",
+        "hint: Install mosaic-gateway with a current Python, for example with pip or install.sh. Then run its",
+        f"      mosaic-gateway install --home {shlex.quote(str(home.path))}",
     )
+    return f"""#!/bin/sh
+MOSAIC_GATEWAY_HOME={shlex.quote(str(home.path))}
+MOSAIC_GATEWAY_COMMAND=$0
+export MOSAIC_GATEWAY_HOME MOSAIC_GATEWAY_COMMAND
+python={shlex.quote(str(python))}
+if [ -x "$python" ] && [ -r {library} ]; then
+  exec "$python" -I -S -B {current} "$@"
+fi
+printf '%s\\n' {shlex.join(lines)} >&2
+exit {int(ProgramMissingError.exit_code)}
+"""
 
 
 @cache

@@ -15,7 +15,7 @@ from mosaic_gateway import cli, installation, process
 from mosaic_gateway.config import SYSTEM_HOME
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.hint import command
-from mosaic_gateway_installer.checks.home_errors import HomeUnusableError
+from mosaic_gateway_installer.checks import home_errors
 from mosaic_gateway_installer.root import service_account
 from mosaic_gateway_installer.root.broker import RootBroker
 from mosaic_gateway_installer.root.grants import Call
@@ -37,6 +37,8 @@ __all__ = ["RootSession", "unusable"]
 INSTALL = "mosaic_gateway_installer.install.verb"
 #: Verbs that need root's record; they create one for an installation of version 0.1.0, which has none.
 RECORDED = frozenset({"install", "upgrade", "uninstall", "backup restore"})
+#: Verbs that copy programs; without root's record, into the home.
+PLACING = RECORDED - {"uninstall"}
 
 
 class RootSession:
@@ -88,17 +90,30 @@ class RootSession:
             record = self._prepared(record) if record is not None else None
         elif record is not None:
             record = self._with_address(record)
+        if record is None and self._changes(PLACING):
+            self._check_interpreter(account)
         broker = RootBroker(record, self._home, account, self._call)
         code = self._run_worker(account, broker, {})
         self._settle(broker, code, before=before)
         return code
+
+    def _check_interpreter(self, account: process.Account) -> None:
+        """Raise `OwnerCannotRunError` if the verb would copy programs into the home that *account* cannot run."""
+        closed = process.interpreter_closed_to(account)
+        if closed is not None:
+            raise home_errors.OwnerCannotRunError(
+                f"{self._home} is the own home of {account.name}, who has no access to {closed}: a program copied "
+                "into it from there could be run by root only",
+                hint=f"Nothing was changed. Run the command as {account.name}, or as root with a Python that every "
+                "user can run: /usr/bin/python3 -m venv",
+            )
 
     def run_read_only(self, planned: Planned | None) -> int:
         """Run a verb read-only where no account owns a home: it only reads, or finds that there is no installation."""
         account = (planned.account if planned is not None else None) or cli.unprivileged()
         record = planned.record if planned is not None else None
         if planned is not None and self._found.is_directory and process.closed_part(self._home, account) is not None:
-            raise HomeUnusableError(
+            raise home_errors.HomeUnusableError(
                 f"{self._home} is owned by root and closed to {account.name}, so the checks cannot run",
                 hint="Remove the empty directory, or run the command without --dry-run, which changes the owner.",
             )
@@ -294,9 +309,9 @@ def _account_of(record: installation.MachineRecord) -> process.Account:
     return process.account_named(record.account) or deleted
 
 
-def unusable(home: Path, error: OSError) -> HomeUnusableError:
+def unusable(home: Path, error: OSError) -> home_errors.HomeUnusableError:
     """Return the error that says why *home* cannot be created or inspected."""
-    return HomeUnusableError(f"{home} cannot be used: {error.strerror}", hint="Choose another --home.")
+    return home_errors.HomeUnusableError(f"{home} cannot be used: {error.strerror}", hint="Choose another --home.")
 
 
 def _create_home(found: process.FoundPath, account: process.Account) -> None:

@@ -147,7 +147,7 @@ def unit_for(home: Path) -> Service | None:
 
 def _socket_parent(home: Home) -> Path | None:
     try:
-        directory = postgres.socket_place(home, postgres.FALLBACK)
+        directory = postgres.socket_place(home)
     except EngineStartError:
         return None
     return None if directory == home.run else directory.parent

@@ -231,10 +231,7 @@ def _outside(target: Target) -> Path | None:
     """Return the parent of the directory of the database's socket, None if the socket is in the home."""
     if target.config.engine is installation.EngineName.SERVER:
         return None
-    fallback = (
-        process.runtime_directory(process.process_environment()) if target.home.programs is None else postgres.FALLBACK
-    )
     with suppress(EngineStartError):
-        directory = postgres.socket_place(target.home, fallback)
+        directory = postgres.socket_place(target.home)
         return None if directory == target.home.run else directory.parent
     return None

@@ -6,20 +6,13 @@ import sys
 
 import click
 
-from mosaic_gateway.cli import Outcome, verb
-from mosaic_gateway.errors import UsageError
+from mosaic_gateway.cli import ConfirmationMissingError, Outcome, verb
 from mosaic_gateway.installation import Home
 from mosaic_gateway.process import Request
 
 __all__ = ["uninstall"]
 
 ASK = "?"
-
-
-class ConfirmationMissingError(UsageError):
-    """``--purge`` was given without an instance id, and there is no terminal for a prompt."""
-
-    code = "CONFIRMATION_MISSING"
 
 
 @click.command(short_help="Remove the programs and keep the data.")

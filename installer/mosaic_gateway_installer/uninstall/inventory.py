@@ -22,11 +22,13 @@ from mosaic_gateway_installer.backup.stored_backups import NAME, backups_of
 from mosaic_gateway_installer.root.program_directory import OWN_NAMES
 
 __all__ = [
+    "closed_directories",
     "data_and_settings",
     "erase_inventory",
     "erase_leftovers",
     "has_empty_directories",
     "inventory",
+    "is_purged",
     "leftovers",
     "lying_in",
     "programs",
@@ -67,8 +69,13 @@ def inventory(home: Home, *, everything: bool) -> tuple[Path, ...]:
 
 def set_inventory_aside(home: Home, *, everything: bool) -> None:
     """Set aside what an uninstall or a purge removes, except for what this user cannot rename. Raises OSError."""
-    paths = inventory(home, everything=everything)
-    fs.set_aside((path for path in paths if os.access(path.parent, os.W_OK)), fs.Reason.REMOVED)
+    fs.set_aside(inventory(home, everything=everything), fs.Reason.REMOVED, as_far_as_possible=True)
+
+
+def is_purged(home: Home) -> bool:
+    """Return whether a purge has deleted everything in *home* that it can delete: only erased files may be left."""
+    remaining = (*inventory(home, everything=True), *closed_directories(home, everything=True))
+    return not remaining and not lying_in(home, fs.Reason.REMOVED)
 
 
 def put_back_removed(home: Home) -> None:
@@ -82,11 +89,18 @@ def erase_inventory(home: Home, *, everything: bool) -> tuple[Path, ...]:
     Raises OSError.
     """
     remaining = fs.erase(one.path for one in lying_in(home, fs.Reason.REMOVED))
-    remaining = tuple(dict.fromkeys((*remaining, *erase_leftovers(home), *inventory(home, everything=everything))))
+    closed = closed_directories(home, everything=everything)
+    remaining = (*remaining, *erase_leftovers(home), *inventory(home, everything=everything), *closed)
     for directory in _directories(home, everything=everything):
         with suppress(OSError):  # not empty: it contains other files
             directory.rmdir()
-    return remaining
+    return tuple(dict.fromkeys(remaining))
+
+
+def closed_directories(home: Home, *, everything: bool) -> tuple[Path, ...]:
+    """Return the directories of the home that this user cannot list."""
+    directories = _directories(home, everything=everything)
+    return tuple(path for path in directories if path.is_dir() and not os.access(path, os.R_OK | os.X_OK))
 
 
 def lying_in(home: Home, *reasons: fs.Reason) -> tuple[fs.Aside, ...]:
@@ -132,9 +146,9 @@ def _former_programs(home: Home) -> tuple[Path, ...]:
 
 def has_empty_directories(home: Home, *, everything: bool) -> bool:
     """Return whether there is an empty directory that `erase_inventory` would remove."""
-    return any(
-        directory.is_dir() and not any(directory.iterdir()) for directory in _directories(home, everything=everything)
-    )
+    closed = closed_directories(home, everything=everything)
+    existing = (path for path in _directories(home, everything=everything) if path.is_dir() and path not in closed)
+    return any(not any(directory.iterdir()) for directory in existing)
 
 
 def _directories(home: Home, *, everything: bool) -> tuple[Path, ...]:
@@ -167,5 +181,5 @@ def _data_places(home: Home) -> Places:
 def _named(directory: Path, names: re.Pattern[str]) -> tuple[Path, ...]:
     try:
         return tuple(sorted(path for path in directory.iterdir() if names.fullmatch(path.name)))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # a removal names what it cannot list
         return ()

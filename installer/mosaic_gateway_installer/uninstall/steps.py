@@ -20,6 +20,7 @@ from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.step import Step, StepId, Target
 from mosaic_gateway_installer.uninstall.inventory import (
+    closed_directories,
     erase_inventory,
     has_empty_directories,
     inventory,
@@ -109,7 +110,7 @@ class EraseStep(Step):
         """Return whether there is nothing to delete, now or after `SetAsideStep`."""
         home = self.target.home
         remaining = inventory(home, everything=self.everything) or self._sockets()
-        aside = lying_in(home) or leftovers(home)
+        aside = lying_in(home) or leftovers(home) or closed_directories(home, everything=self.everything)
         return not (aside or remaining) and not has_empty_directories(home, everything=self.everything)
 
     def apply(self) -> None:

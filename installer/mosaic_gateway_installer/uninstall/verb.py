@@ -46,6 +46,8 @@ def uninstall(home: installation.Home, *, purge: str | None, dry_run: bool) -> O
     Files are renamed before they are deleted; if that fails, the renames are rolled back. Raises
     `NotInstalledError`, `PurgeNotConfirmedError`, BusyError and OSError.
     """
+    if not dry_run:
+        installation.open_to_owner(home)
     if purge is not None and not dry_run and _removed_remainder(home):
         return Outcome(result={"home": str(home.path), "purged": True}, lines=(f"Removed {home.path}.",))
     receipt = installation.installed(home)
@@ -58,7 +60,7 @@ def uninstall(home: installation.Home, *, purge: str | None, dry_run: bool) -> O
         removal = _removal(home, receipt, everything=purge is not None)
         return _outcome(removal, dry_run=True)
     recovery = Recovery.ALL if purge is None else Recovery.ALL_BUT_UPGRADE
-    with session(home, "uninstall", recovery=recovery) as report:
+    with session(home, "uninstall", recovery=recovery, removing=True) as report:
         removal = _removal(home, installation.installed(home), everything=purge is not None)
         removal.run(report)
     return _outcome(removal, dry_run=False)

@@ -57,7 +57,7 @@ def upgrade_to_new_major(target: Target) -> None:
         rows, databases = _read_old_cluster(home, before)
         new = stage.data / f"postgres-{after.major}"
         transfer = postgres.Transfer.CLONE if can_share(old, stage.data) else postgres.Transfer.COPY
-        sockets = postgres.socket_directory(stage, runtime_directory(process_environment()))
+        sockets = postgres.socket_directory(stage)
         with database_at_rest(home):
             source = postgres.OldCluster(path=old, runtime=before, databases=databases)
             postgres.upgrade_cluster(source, new, after, sockets=sockets, transfer=transfer)
@@ -105,7 +105,6 @@ def _running(home: Home, runtime: postgres.Runtime) -> Iterator[str]:
         home,
         runtime,
         log=home.postgres_log,
-        runtime_directory=runtime_directory(process_environment()),
     )
     engine.start()
     try:

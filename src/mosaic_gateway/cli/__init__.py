@@ -16,7 +16,13 @@ from mosaic_gateway.lazy_names import lazy_names
 if TYPE_CHECKING:
     from mosaic_gateway.cli import preload
     from mosaic_gateway.cli.envelope import Outcome
-    from mosaic_gateway.cli.input import INHERITED_DESCRIPTOR, NamedFileError, read_all, read_named_file
+    from mosaic_gateway.cli.input import (
+        INHERITED_DESCRIPTOR,
+        ConfirmationMissingError,
+        NamedFileError,
+        read_all,
+        read_named_file,
+    )
     from mosaic_gateway.cli.invocation import Invocation, Verbs, current_invocation
     from mosaic_gateway.cli.owner_process import OwnerOnly, owner_of, unprivileged
     from mosaic_gateway.cli.progress_reporter import Reporter, reporter
@@ -28,7 +34,7 @@ else:
         __name__,
         "preload",
         envelope="Outcome",
-        input="INHERITED_DESCRIPTOR NamedFileError read_all read_named_file",
+        input="ConfirmationMissingError INHERITED_DESCRIPTOR NamedFileError read_all read_named_file",
         invocation="Invocation Verbs current_invocation",
         owner_process="OwnerOnly owner_of unprivileged",
         progress_reporter="Reporter reporter",
@@ -40,6 +46,7 @@ else:
 __all__ = [
     "INHERITED_DESCRIPTOR",
     "RUNTIME_VERBS",
+    "ConfirmationMissingError",
     "Invocation",
     "LazyGroup",
     "NamedFileError",

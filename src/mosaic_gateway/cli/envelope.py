@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,23 +11,18 @@ from typing import Any
 
 import click
 
-from mosaic_gateway.errors import ExitCode, InternalError, InterruptionError, MosaicError, RefusedError
+from mosaic_gateway.errors import ExitCode, InternalError, InterruptionError, MosaicError
 from mosaic_gateway.fs.files import NotARegularFileError, TooLargeError
+from mosaic_gateway.fs.permissions import is_denied, not_permitted
 from mosaic_gateway.fs.record_fields import RecordError
 from mosaic_gateway.hint import Caller, Hint, Text
 from mosaic_gateway.process.disk_full import FREE_SPACE, DiskFullError, is_full_disk
 
-__all__ = ["SCHEMA", "Outcome", "render_error", "render_outcome", "run_verb"]
+__all__ = ["SCHEMA", "Outcome", "render_error", "render_outcome", "run_verb", "translate_os_error"]
 
 #: Version of the JSON envelope; incremented when a field changes its meaning.
 SCHEMA = 1
 DEFAULT_CALLER = Caller()
-
-
-class NotPermittedError(RefusedError):
-    """The operating system denied this user an operation that the verb needs (EACCES, EPERM)."""
-
-    code = "NOT_PERMITTED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +63,7 @@ def run_verb(
     except BrokenPipeError:
         raise  # the reader of standard output has exited: click ends the process without a message
     except OSError as error:
-        translated = _translate_os_error(error)
+        translated = translate_os_error(error)
         render_error(command, translated, as_json=as_json, caller=caller)
         return translated.exit_code
     except click.ClickException:
@@ -87,19 +81,14 @@ def run_verb(
     return ExitCode.DONE if outcome.error is None else outcome.error.exit_code
 
 
-def _translate_os_error(error: OSError) -> MosaicError:
+def translate_os_error(error: OSError) -> MosaicError:
     """Return the MosaicError for an OSError: full disk, not a regular file, file too large, permission denied."""
     if is_full_disk(error):
         return DiskFullError(f"no space left on the device for {error.filename or 'a file'}", hint=FREE_SPACE)
     named = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
     if isinstance(error, NotARegularFileError | TooLargeError):
         return RecordError(Path(str(error.filename)), "", error.strerror or "it is not a regular file")
-    if isinstance(error, PermissionError):
-        return NotPermittedError(
-            named,
-            hint=f"Grant read, write and search permission to user id {os.geteuid()}, which runs this command.",
-        )
-    return InternalError(named)
+    return not_permitted(error) if is_denied(error) else InternalError(named)
 
 
 def render_outcome(command: str, outcome: Outcome, *, as_json: bool, caller: Caller = DEFAULT_CALLER) -> None:

@@ -17,7 +17,12 @@ from mosaic_gateway.errors import UsageError
 from mosaic_gateway.fs.files import open_regular
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.control.gateway_process import NotReadyError
-from mosaic_gateway.gateway.control.program import is_data_retained
+from mosaic_gateway.gateway.control.program import (
+    ProgramMissingError,
+    check_interpreter,
+    current_program,
+    is_data_retained,
+)
 from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import NotInstalledError, instance_id
@@ -55,6 +60,9 @@ def restart(home: Home) -> Outcome:
     """Stop the gateway if it is running, then start it."""
     instance_id(home)
     _refuse_retained(home)
+    missing = _missing_program(home)
+    if missing is not None:  # stopped, the gateway could not be started again
+        raise missing
     gateway_process.stop(home)
     return _started(gateway_process.start(home))
 
@@ -80,11 +88,14 @@ def status(home: Home) -> Outcome:
         lines.append(f"process   {state.pid}, {_run_by(state)}, version {state.version or 'starting'}")
     if not is_data_retained(home):
         lines.append("service   " + (state.service or NO_SERVICE))
+    missing = _missing_program(home)
+    if missing is not None:
+        lines.append(f"program   {missing.message}; the next start fails")
     hint = _hint(home, running=state.running or state.supervisor is not None)
-    error = None if state.ready else NotReadyError(f"the gateway {gateway}", hint=hint)
-    return Outcome(
-        result={"home": str(home.path), "instance_id": identity, **asdict(state)}, lines=tuple(lines), error=error
-    )
+    error = None if state.ready else missing or NotReadyError(f"the gateway {gateway}", hint=hint)
+    facts = {"home": str(home.path), "instance_id": identity, **asdict(state)}
+    facts["program_error"] = missing.to_dict() if missing is not None else None
+    return Outcome(result=facts, lines=tuple(lines), error=error)
 
 
 @click.command(short_help="Show the newest lines of the log.")
@@ -105,6 +116,17 @@ def logs(home: Home, *, count: int, postgres: bool, follow: bool) -> Outcome:
         return Outcome()
     lines = tuple(tail_of(path, count))
     return Outcome(result={"file": str(path), "lines": list(lines)}, lines=lines)
+
+
+def _missing_program(home: Home) -> ProgramMissingError | None:
+    """Return the error of the next start if the program of *home* or its interpreter is missing."""
+    try:
+        program = current_program(home)
+        if program is not None:
+            check_interpreter(program)
+    except ProgramMissingError as error:
+        return error
+    return None
 
 
 def _refuse_retained(home: Home) -> None:

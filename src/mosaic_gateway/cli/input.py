@@ -21,6 +21,7 @@ from mosaic_gateway.process.root_requests import Broker, Request
 
 __all__ = [
     "INHERITED_DESCRIPTOR",
+    "ConfirmationMissingError",
     "NamedFileError",
     "PasswordSourceError",
     "password_options",
@@ -32,6 +33,12 @@ __all__ = [
 LARGEST = 64 * 1024  # bytes
 #: Paths of inherited file descriptors: ``--password-file <(…)`` (process substitution), ``--password-file /dev/stdin``.
 INHERITED_DESCRIPTOR = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/(\d+)")
+
+
+class ConfirmationMissingError(UsageError):
+    """A verb that destroys data was not confirmed, and there is no terminal for a prompt."""
+
+    code = "CONFIRMATION_MISSING"
 
 
 class NamedFileError(UsageError):

@@ -13,6 +13,7 @@ from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.installed_home import installation_of
 from mosaic_gateway.cli.verb_decorator import verb
 from mosaic_gateway.errors import InternalError, MosaicError
+from mosaic_gateway.fs.permissions import not_permitted
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.environment import process_environment
 
@@ -70,6 +71,9 @@ def serve(
         )
     except MosaicError as error:
         ready.failed(error)
+        raise
+    except PermissionError as error:
+        ready.failed(not_permitted(error))
         raise
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]  # a failed first installation removes its log

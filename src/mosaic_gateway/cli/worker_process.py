@@ -27,14 +27,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from mosaic_gateway.cli.envelope import translate_os_error
 from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.errors import InternalError, MosaicError
 from mosaic_gateway.gateway.control.program import archive_descriptors
-from mosaic_gateway.process import channel, interruptions, privileges
+from mosaic_gateway.process import channel, interruptions, privileges, root_requests
 from mosaic_gateway.process.account import Account, unreadable_part
 from mosaic_gateway.process.command import follow_parent
 from mosaic_gateway.process.environment import process_environment
-from mosaic_gateway.process.root_requests import Reply, Request
 
 __all__ = ["Answerer", "Run", "run_worker"]
 
@@ -52,7 +52,7 @@ CONTROL_LEAD = b"\xc2"  # first byte of a C1 control character (U+0080 to U+009F
 POLL = 0.05  # seconds; used if the system has no pidfd
 
 #: Handles one request; raises MosaicError. The caller closes the descriptors of the request afterwards.
-Answerer = Callable[[Request, Mapping[str, Any], Sequence[int]], Reply]
+Answerer = Callable[[root_requests.Request, Mapping[str, Any], Sequence[int]], root_requests.Reply]
 #: Runs the verb in the worker, with the worker's end of the channel, and returns the exit code.
 Run = Callable[[channel.BrokerClient], int]
 
@@ -328,14 +328,14 @@ def _handle_request(connection: socket.socket, answer: Answerer) -> bool:
     message, descriptors = received
     passed: list[int] = []
     try:
-        values, passed = answer(Request(str(message.get("request"))), dict(message.get("values") or {}), descriptors)
+        values, passed = answer(
+            root_requests.Request(str(message.get("request"))), dict(message.get("values") or {}), descriptors
+        )
         reply: dict[str, Any] = {"values": values}
     except MosaicError as error:
         reply = channel.error_message(error)
     except OSError as error:
-        reply = channel.error_message(
-            InternalError(f"root's process: {error.strerror or error}: {error.filename or ''}")
-        )
+        reply = channel.error_message(translate_os_error(error))
     except Exception as error:  # noqa: BLE001 - the boundary: no request ends root's process
         reply = channel.error_message(InternalError(f"root's process cannot handle the request: {error!r}"))
     finally:

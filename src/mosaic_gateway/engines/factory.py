@@ -7,7 +7,7 @@ from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.errors import UsageError
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import check_layout
-from mosaic_gateway.process.environment import process_environment, runtime_directory
+from mosaic_gateway.process.environment import process_environment
 
 __all__ = ["engine_for"]
 
@@ -39,7 +39,6 @@ def engine_for(config: Config, *, published: bool = True) -> Engine:
         config.home,
         find_runtime(config.home, config.postgres_bin),
         log=config.home.logs / "postgres.log",
-        runtime_directory=runtime_directory(process_environment()),
     )
 
 
@@ -54,6 +53,5 @@ def _pglite(config: Config, *, published: bool) -> Engine:
         config.home,
         runtime,
         shipped=shipped_files,
-        runtime_directory=runtime_directory(environ),
         published=published,
     )

@@ -34,10 +34,12 @@ if TYPE_CHECKING:
         remove_file,
         write_file,
     )
+    from mosaic_gateway.fs.permissions import access_denied, is_denied, not_permitted, user_name
     from mosaic_gateway.fs.record_format import LaterSchemaError, RecordFormat
     from mosaic_gateway.fs.recorded_digests import altered_files_of, is_as_recorded, recorded_files, recorded_hash
     from mosaic_gateway.fs.staging import (
         TEMPORARY,
+        open_directory_to_owner,
         remove_temporaries,
         remove_tree,
         staged,
@@ -56,10 +58,12 @@ else:
             "LARGE SMALL NotARegularFileError TooLargeError make_directory open_descriptor open_regular "
             "parse_json parse_toml read_json read_regular remove_file write_file"
         ),
+        permissions="access_denied is_denied not_permitted user_name",
         record_format="LaterSchemaError RecordFormat",
         recorded_digests="altered_files_of is_as_recorded recorded_files recorded_hash",
         staging=(
-            "TEMPORARY remove_temporaries remove_tree staged sync_directory temporaries temporary temporary_sibling"
+            "TEMPORARY open_directory_to_owner remove_temporaries remove_tree staged sync_directory temporaries "
+            "temporary temporary_sibling"
         ),
     )
 
@@ -74,14 +78,18 @@ __all__ = [
     "Reason",
     "RecordFormat",
     "TooLargeError",
+    "access_denied",
     "altered_files_of",
     "copy_range",
     "erase",
     "flush_tree",
     "is_as_recorded",
+    "is_denied",
     "lying_aside",
     "make_directory",
+    "not_permitted",
     "open_descriptor",
+    "open_directory_to_owner",
     "open_regular",
     "parse_json",
     "parse_toml",
@@ -101,5 +109,6 @@ __all__ = [
     "temporaries",
     "temporary",
     "temporary_sibling",
+    "user_name",
     "write_file",
 ]

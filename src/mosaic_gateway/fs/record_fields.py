@@ -16,8 +16,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.errors import MosaicError, RefusedError
 from mosaic_gateway.fs.files import SMALL, NotARegularFileError, TooLargeError, parse_json, read_regular
+from mosaic_gateway.fs.permissions import NotPermittedError, access_denied, user_name
 from mosaic_gateway.hint import Text
 
 __all__ = [
@@ -89,7 +90,13 @@ class RecordError(RefusedError):
 
 
 class UnreadableRecordError(RecordError):
-    """This user has no permission to read the file."""
+    """This user has no permission to read the file, which may well be valid; the message names the owner."""
+
+    def __init__(self, file: Path, error: PermissionError) -> None:
+        super().__init__(file, "", str(error.strerror))
+        self.code = NotPermittedError.code
+        denied = access_denied(file, f"{user_name(os.geteuid())} has no permission to read {file}")
+        MosaicError.__init__(self, denied.message, hint=denied.hint, details=denied.details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +151,7 @@ def record_errors_for(file: Path, *, hint: Text = "") -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise UnreadableRecordError(file, "", "this user has no permission to read it", hint=hint) from error
+        raise UnreadableRecordError(file, error) from error
     except (NotARegularFileError, TooLargeError) as error:
         raise RecordError(file, "", str(error.strerror), hint=hint) from error
 

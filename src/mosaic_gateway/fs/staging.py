@@ -10,12 +10,14 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 __all__ = [
     "TEMPORARY",
+    "open_directory_to_owner",
     "remove_temporaries",
     "remove_tree",
     "staged",
@@ -88,13 +90,36 @@ def staged(target: Path, *, replace: bool = False, durable: bool = True) -> Iter
 def remove_tree(path: Path, *, strict: bool = False) -> None:
     """Remove *path* if it exists, a directory with its content; links are not followed.
 
-    It is removed as far as possible, and errors are ignored; with *strict*, raises OSError.
+    It is removed as far as possible, also from this user's directories that are closed to their owner. Errors are
+    ignored; with *strict*, raises OSError.
     """
     with nullcontext() if strict else suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=not strict)
-        else:
+        if not path.is_dir() or path.is_symlink():
             path.unlink(missing_ok=True)
+            return
+        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            _open_directories(path)
+            shutil.rmtree(path, ignore_errors=not strict)
+
+
+def _open_directories(path: Path) -> None:
+    """Give this user full permission for the directories that it owns, *path* and below."""
+    if os.geteuid() == 0:  # modes do not apply to root
+        return
+    open_directory_to_owner(path)
+    for child in path.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            with suppress(OSError):
+                _open_directories(child)
+
+
+def open_directory_to_owner(path: Path) -> None:
+    """Give this user full permission for the directory *path* if it owns it. Raises OSError."""
+    status = path.lstat()
+    own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    if own and status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        path.chmod(stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
 
 
 def sync_directory(path: Path) -> None:

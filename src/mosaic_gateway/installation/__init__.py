@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mosaic_gateway.installation.doctor_record import DoctorRecord, read_doctor_record, write_doctor_record
     from mosaic_gateway.installation.engine_name import EngineName
     from mosaic_gateway.installation.home_lock import forget_lock, home_locked, naming_lock_holder
-    from mosaic_gateway.installation.layout import Home, check_layout, check_run_directory
+    from mosaic_gateway.installation.layout import Home, check_layout, check_run_directory, open_to_owner
     from mosaic_gateway.installation.machine_record import (
         DIRECTORY,
         MachineRecord,
@@ -56,7 +56,7 @@ else:
         doctor_record="DoctorRecord read_doctor_record write_doctor_record",
         engine_name="EngineName",
         home_lock="forget_lock home_locked naming_lock_holder",
-        layout="Home check_layout check_run_directory",
+        layout="Home check_layout check_run_directory open_to_owner",
         machine_record=(
             "DIRECTORY MachineRecord key_of machine_records read_machine_record records_locked "
             "remove_machine_record write_machine_record"
@@ -94,6 +94,7 @@ __all__ = [
     "machine_records",
     "mark_file",
     "naming_lock_holder",
+    "open_to_owner",
     "read_doctor_record",
     "read_machine_record",
     "read_mark",

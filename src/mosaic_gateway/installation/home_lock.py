@@ -20,13 +20,13 @@ class HomeBusyError(BusyError):
 
 
 @contextmanager
-def home_locked(home: Home, verb: str) -> Iterator[None]:
-    """Hold the lock of the existing *home* inside the block.
+def home_locked(home: Home, verb: str, *, removing: bool = False) -> Iterator[None]:
+    """Hold the lock of the existing *home* inside the block; *removing*: see `check_layout`.
 
     Raises `HomeOwnerError`, `HomeLayoutError`, `HomeBusyError`, OSError.
     """
     check_owner(home.path)
-    check_layout(home)
+    check_layout(home, removing=removing)
     lock = FileLock(home.lock)
     if not lock.acquire(verb=verb):
         raise _busy(home, holder_of(home.lock))

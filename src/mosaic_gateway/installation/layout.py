@@ -10,14 +10,17 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.fs.permissions import access_denied, user_name
+from mosaic_gateway.fs.staging import open_directory_to_owner
 from mosaic_gateway.hint import PROGRAM, command
 from mosaic_gateway.process.root_requests import Broker
 
-__all__ = ["Home", "HomeLayoutError", "check_layout", "check_run_directory"]
+__all__ = ["Home", "HomeLayoutError", "check_layout", "check_run_directory", "open_to_owner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +122,27 @@ class HomeLayoutError(RefusedError):
     code = "HOME_LAYOUT"
 
 
-def check_layout(home: Home) -> None:
-    """Raise `HomeLayoutError` if a directory or lock file of *home* exists and is of another file type; OSError."""
-    for path in (home.data, home.logs, home.secrets, *(home.path / name for name in ("backups", "bin", "runtime"))):
-        _check(path, stat.S_ISDIR, stat.S_IRWXU, "directory")
+def check_layout(home: Home, *, removing: bool = False) -> None:
+    """Raise `HomeLayoutError` if a directory or lock file of *home* is of another file type or closed to this user.
+
+    *removing*: a removal goes on past directories of another user, except for those that say what runs. Raises OSError.
+    """
+    for path in _directories(home):
+        passed = removing and path != home.data
+        _check(path, stat.S_ISDIR, stat.S_IRWXU, "directory", foreign_passes=passed)
     _check_file(home.lock)
     check_run_directory(home)
+
+
+def open_to_owner(home: Home) -> None:
+    """Give this user full permission for its own directories of *home*, for a removal. Raises OSError."""
+    for path in (home.path, *_directories(home), home.run):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            open_directory_to_owner(path)
+
+
+def _directories(home: Home) -> tuple[Path, ...]:
+    return home.data, home.logs, home.secrets, *(home.path / name for name in ("backups", "bin", "runtime"))
 
 
 def check_run_directory(home: Home) -> None:
@@ -138,7 +156,7 @@ def _check_file(path: Path) -> None:
     _check(path, stat.S_ISREG, stat.S_IRUSR | stat.S_IWUSR, "regular file")
 
 
-def _check(path: Path, fits: Callable[[int], bool], needed: int, kind: str) -> None:
+def _check(path: Path, fits: Callable[[int], bool], needed: int, kind: str, *, foreign_passes: bool = False) -> None:
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -152,6 +170,10 @@ def _check(path: Path, fits: Callable[[int], bool], needed: int, kind: str) -> N
             else "Nothing was changed. Remove it; it is created again.",
             details={"path": str(path)},
         )
+    usable = os.R_OK | os.W_OK | (os.X_OK if stat.S_ISDIR(status.st_mode) else 0)
+    if status.st_uid != os.geteuid() and not foreign_passes and not os.access(path, usable):
+        denied = access_denied(path, f"{path} is not accessible to {user_name(os.geteuid())}")
+        raise HomeLayoutError(denied.message, hint=denied.hint, details=denied.details)
     if status.st_uid == os.geteuid() != 0 and status.st_mode & needed != needed:
         raise HomeLayoutError(
             f"{path} is not accessible to its owner (mode {stat.S_IMODE(status.st_mode):04o})",

@@ -35,7 +35,7 @@ from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.service_record import Service
-from mosaic_gateway.process.account import HomeOwnerError
+from mosaic_gateway.process.account import HomeOwnerError, check_owner
 
 __all__ = ["NotInstalledError", "Receipt", "ReceiptState", "installed", "instance_id", "read_receipt", "write_receipt"]
 
@@ -122,9 +122,8 @@ def read_receipt(home: Home) -> Receipt | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnreadableRecordError as error:
-        raise HomeOwnerError(
-            f"{home.path} cannot be read by this user", hint="Run the command as its owner or as root."
-        ) from error
+        check_owner(home.path)
+        raise HomeOwnerError(error.message, hint=error.hint, details=error.details) from error
     if value["service"] is not None:
         value["service"] = Service.from_dict(value["service"], home.receipt)
     value["retained"] = value.pop("kept")

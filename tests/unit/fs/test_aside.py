@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -102,10 +103,12 @@ def test_a_removal_goes_through_a_name_of_its_own(tmp_path: Path, monkeypatch: p
     assert _names(tmp_path) == []
 
 
-def test_a_removal_goes_on_past_what_it_cannot_delete(tmp_path: Path) -> None:
+def test_a_removal_goes_on_past_what_it_cannot_delete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It returns what remains, and the error names the owner; the next removal deletes it."""
     if os.geteuid() == 0:
         pytest.skip("root can delete everything")
+    # A directory of another user, whose mode this user cannot change.
+    monkeypatch.setattr("mosaic_gateway.fs.staging.open_directory_to_owner", lambda _path: None)
     path = _full(tmp_path / "other")
     closed = _full(path / "closed")
     _full(path / "open")
@@ -120,3 +123,40 @@ def test_a_removal_goes_on_past_what_it_cannot_delete(tmp_path: Path) -> None:
     (lying.path / "closed").chmod(0o700)
     require_erased(erase([lying.path]))
     assert _names(tmp_path) == []
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o500, 0o555])
+def test_directories_closed_to_their_owner_are_deleted(tmp_path: Path, mode: int) -> None:
+    """The mode of an own directory does not keep it from being deleted."""
+    path = _full(tmp_path / "other")
+    inner = _full(_full(path / "outer") / "inner")
+    inner.chmod(mode)
+    inner.parent.chmod(mode)
+    assert erase([path]) == ()
+    assert _names(tmp_path) == []
+
+
+def test_what_cannot_be_renamed_is_passed_over_on_request(tmp_path: Path) -> None:
+    """Setting aside leaves it in place and goes on; without the request it raises, with nothing renamed before."""
+    if os.geteuid() == 0:
+        pytest.skip("root can rename everything")
+    fixed, free = _full(_full(tmp_path / "fixed") / "own-1"), _full(tmp_path / "own-2")
+    fixed.parent.chmod(0o500)
+    with pytest.raises(PermissionError):
+        set_aside([fixed], Reason.REMOVED)
+    set_aside([fixed, free], Reason.REMOVED, as_far_as_possible=True)
+    assert (fixed.exists(), free.exists()) == (True, False)
+    assert erase([fixed]) == (fixed,)  # its content is deleted, under its own name
+    assert _names(fixed) == []
+    fixed.parent.chmod(0o700)
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_the_hint_is_the_command_that_deletes_the_rest(tmp_path: Path, count: int) -> None:
+    """At most five paths are named, quoted for the shell; never a directory that contains them."""
+    paths = [_full(tmp_path / f"a b{number}") for number in range(count)]
+    with pytest.raises(RemovalIncompleteError) as raised:
+        require_erased(paths)
+    words = str(raised.value.hint).partition("As root: ")[2].partition(". Then")[0]
+    assert shlex.split(words) == ["rm", "-rf", *map(str, paths[:5])]
+    assert ("and 4 more" in str(raised.value)) is (count == 9)

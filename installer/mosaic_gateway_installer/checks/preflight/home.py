@@ -12,13 +12,18 @@ from pathlib import Path
 
 from mosaic_gateway import fs
 from mosaic_gateway.config import SYSTEM_HOME, default_home
-from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
-from mosaic_gateway.hint import command
+from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.installation import EngineName, Home, Receipt, ReceiptState, check_layout, read_receipt
 from mosaic_gateway.process import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError, require_home
-from mosaic_gateway_installer.checks.home_errors import HomeForeignError, HomeModeError, HomeUnusableError
+from mosaic_gateway_installer.checks.home_errors import (
+    HomeForeignError,
+    HomeModeError,
+    HomeUnusableError,
+    purge_interrupted,
+)
 from mosaic_gateway_installer.step import Target
+from mosaic_gateway_installer.uninstall.inventory import is_purged
 
 __all__ = ["CHECKS", "OTHERS_CHECKS", "HomeForeignError", "HomeUnusableError", "check_home", "inspect_home"]
 
@@ -34,12 +39,6 @@ class HomeNoExecError(PreflightError):
     """The file system of the home is mounted noexec."""
 
     code = "HOME_NOEXEC"
-
-
-class PurgeInterruptedError(RefusedError):
-    """A purge of the home was interrupted; its data is partly deleted."""
-
-    code = "PURGE_INTERRUPTED"
 
 
 def inspect_home(home: Home) -> tuple[Receipt | None, MosaicError | None]:
@@ -67,10 +66,9 @@ def check_home(home: Home) -> Receipt | None:
         ) from error
     receipt = read_receipt(home)
     if receipt is not None and receipt.state is ReceiptState.PURGING:
-        raise PurgeInterruptedError(
-            f"a purge of {home.path} was interrupted",
-            hint="Complete it: " + command("uninstall", f"--purge={receipt.instance_id}", home=home.path),
-        )
+        if not is_purged(home):
+            raise purge_interrupted(home, receipt)
+        return None  # what could not be deleted is not in the way of a new installation
     if receipt is None and home.path.is_dir():
         others = {*home.path.iterdir()} - {*fs.temporaries(home.path, "receipt.json.")}
         foreign = sorted(path.name for path in others if not OWN_LEFTOVERS.fullmatch(path.name))

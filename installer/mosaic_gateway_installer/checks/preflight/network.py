@@ -10,7 +10,7 @@ from mosaic_gateway.engines import EngineStartError, postgres
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.gateway.run import listener_for
 from mosaic_gateway.installation import EngineName
-from mosaic_gateway.process import holder_of, process_environment, runtime_directory
+from mosaic_gateway.process import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.step import Target
 
@@ -44,9 +44,8 @@ def socket(target: Target) -> str:
     home = target.home
     if target.config.engine is EngineName.SERVER:
         raise NotCheckedError("not needed: the database is on a server")
-    fallback = runtime_directory(process_environment())
     try:
-        directory = postgres.socket_place(home, fallback)
+        directory = postgres.socket_place(home)
     except EngineStartError as error:
         raise SocketPathError(error.message, hint=error.hint) from error
     if directory == home.run:

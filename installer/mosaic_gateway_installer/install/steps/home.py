@@ -30,6 +30,7 @@ class HomeStep(Step):
     target: Target
     id: ClassVar[StepId] = StepId.HOME
     _created: list[Path] = field(default_factory=list)
+    _before: Receipt | None = None
     _wrote_receipt: bool = False
     _existed: bool = field(init=False)
 
@@ -45,7 +46,7 @@ class HomeStep(Step):
     def done(self) -> bool:
         """Return whether home and receipt exist, without unfinished files of a killed run."""
         home = self.target.home
-        complete = read_receipt(home) is not None and all(path.is_dir() for path in _directories(home))
+        complete = _present(home) is not None and all(path.is_dir() for path in _directories(home))
         return complete and not unfinished_files(home)
 
     def apply(self) -> None:
@@ -53,9 +54,10 @@ class HomeStep(Step):
         target = self.target
         for path in unfinished_files(target.home):
             fs.remove_file(path)
-        if read_receipt(target.home) is None:
+        if _present(target.home) is None:
+            self._before = read_receipt(target.home)
             self._wrote_receipt = True
-            write_receipt(target.home, _first_receipt(target))
+            write_receipt(target.home, _first_receipt(target, self._before))
         for directory in _directories(target.home):
             if not directory.is_dir():
                 self._created.append(directory)
@@ -69,7 +71,9 @@ class HomeStep(Step):
         for directory in (*([home.runtime] if home.programs is None else []), home.data):
             with suppress(OSError):  # not empty, or not created
                 directory.rmdir()
-        if self._wrote_receipt:
+        if self._before is not None:
+            write_receipt(home, self._before)
+        elif self._wrote_receipt:
             fs.remove_file(home.receipt)
 
 
@@ -78,7 +82,14 @@ def unfinished_files(home: Home) -> list[Path]:
     return [path for directory in (home.path, home.secrets) for path in fs.temporaries(directory, *WRITTEN)]
 
 
-def _first_receipt(target: Target) -> Receipt:
+def _present(home: Home) -> Receipt | None:
+    """Return the receipt, None also for one of an installation that was purged except for what cannot be deleted."""
+    receipt = read_receipt(home)
+    return None if receipt is not None and receipt.state is ReceiptState.PURGING else receipt
+
+
+def _first_receipt(target: Target, purged: Receipt | None) -> Receipt:
+    created = target.new_directories
     return Receipt(
         instance_id=secrets.token_hex(8),
         state=ReceiptState.INSTALLING,
@@ -86,8 +97,8 @@ def _first_receipt(target: Target) -> Receipt:
         engine=target.config.engine,
         engine_reason=target.engine_reason,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        home_created=bool(target.new_directories),
-        parents_created=tuple(map(str, target.new_directories[:-1])),
+        home_created=bool(created) if purged is None else purged.home_created,
+        parents_created=tuple(map(str, created[:-1])) if purged is None else purged.parents_created,
     )
 
 

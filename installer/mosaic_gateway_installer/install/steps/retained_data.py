@@ -10,21 +10,12 @@ from typing import ClassVar
 from mosaic_gateway.gateway import load_bundles, schema_digest
 from mosaic_gateway.installation import EngineName, Receipt, ReceiptState, installed, read_receipt
 from mosaic_gateway_installer.step import Step, StepId, Target
+from mosaic_gateway_installer.step_runner import QuietReporter
 
 __all__ = ["RetainedDataBackupStep"]
 
 #: The steps that migrate; once one of them was begun, the backup is the only copy of the previous state.
 MIGRATING = (StepId.SCHEMA, StepId.START, StepId.MAJOR_UPGRADE)
-
-
-class _Quiet:
-    """Reporter that prints nothing: the step runner reports the step."""
-
-    def begin(self, text: str) -> None:
-        """Do nothing."""
-
-    def done(self, text: str) -> None:
-        """Do nothing."""
 
 
 @dataclass(slots=True)
@@ -73,13 +64,13 @@ class RetainedDataBackupStep(Step):
         receipt, place = installed(home), backups_of(home)
         if config.engine is EngineName.SERVER:
             try:
-                self.created = create_backup(config, receipt, place, _Quiet()).path
+                self.created = create_backup(config, receipt, place, QuietReporter()).path
             except DumpClientTooOldError as error:
                 error.hint += " Or create a backup with the server's tools, and install with --no-backup."
                 raise
         else:
             with database_at_rest(home):
-                self.created = cold_backup(home, receipt, config.engine, place, _Quiet()).path
+                self.created = cold_backup(home, receipt, config.engine, place, QuietReporter()).path
 
     def undo(self) -> None:
         """Remove the backup, unless the data may have been changed after it was created."""

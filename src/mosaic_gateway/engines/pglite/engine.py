@@ -17,7 +17,7 @@ from mosaic_gateway.engines.pglite.data_files import data_of
 from mosaic_gateway.engines.pglite.npm_packages import Shipped
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime, prepare
 from mosaic_gateway.engines.pglite.sidecar_process import Sidecar
-from mosaic_gateway.engines.postgres.configuration import socket_directory, socket_path
+from mosaic_gateway.engines.postgres.configuration import socket_directory, socket_path, socket_place
 from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, drop_disk_reserve
 from mosaic_gateway.engines.postgres.engine_lock import EngineLock, EngineRecord
 from mosaic_gateway.fs.files import make_directory, remove_file
@@ -40,17 +40,12 @@ class Pglite:
         runtime: PgliteRuntime,
         *,
         shipped: Shipped,
-        runtime_directory: Path,
         published: bool = True,
     ) -> None:
-        """*runtime_directory*: where the socket is created if its path in the home would be too long.
-
-        *published*: other processes of this home may connect to the same sidecar and then share its one session.
-        """
+        """*published*: other processes of this home may connect to the same sidecar and then share its one session."""
         self._home = home
         self._runtime = runtime
         self._shipped = shipped
-        self._runtime_directory = runtime_directory
         self._published = published
         self._lock = EngineLock(home, data_files.lock_file(home))
         self._sidecar: Sidecar | None = None
@@ -71,6 +66,8 @@ class Pglite:
         """
         if self.alive():
             return
+        if self._sidecar is not None:
+            self._sidecar.stop()  # it runs without its socket
         sidecar_process.check_account()
         self._log_previous_failure()
         data = data_of(self._home)
@@ -126,8 +123,11 @@ class Pglite:
         return data_files.conninfo_of(self._sockets())
 
     def alive(self) -> bool:
-        """Return whether the sidecar of this object is running."""
-        return self._sidecar is not None and self._sidecar.running()
+        """Return whether the sidecar of this object is running and, once it is open, its socket exists."""
+        sidecar = self._sidecar
+        if sidecar is None or not sidecar.running():
+            return False
+        return self._starting or socket_path(socket_place(self._home)).exists()
 
     def stop(self) -> None:
         """Stop the sidecar within 15 s and release the lock; see ``Engine.stop``."""
@@ -139,7 +139,7 @@ class Pglite:
             self._lock.release()
 
     def _sockets(self) -> Path:
-        return socket_directory(self._home, self._runtime_directory)
+        return socket_directory(self._home)
 
     def _log_previous_failure(self) -> None:
         """Log why the previous sidecar ended, if it reported the reason."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         system_identifier,
     )
     from mosaic_gateway.engines.postgres.configuration import (
-        FALLBACK,
         outside_directories,
         socket_directory,
         socket_path,
@@ -66,7 +65,7 @@ else:
     __getattr__ = lazy_names(
         __name__,
         cluster="LONGEST_VERSION cluster_of create_cluster major_of system_identifier",
-        configuration="FALLBACK outside_directories socket_directory socket_path socket_place",
+        configuration="outside_directories socket_directory socket_path socket_place",
         cpu="VECTOR_NEEDS Cpu this_cpu",
         disk_reserve="create_disk_reserve disk_reserve_file drop_disk_reserve",
         embedded="EmbeddedPostgres",
@@ -82,7 +81,6 @@ else:
     )
 
 __all__ = [
-    "FALLBACK",
     "LONGEST_VERSION",
     "VECTOR_NEEDS",
     "Cpu",

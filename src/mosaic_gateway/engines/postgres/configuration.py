@@ -143,13 +143,14 @@ def socket_path(directory: Path) -> Path:
     return directory / f".s.PGSQL.{PORT}"
 
 
-def socket_directory(home: Home, runtime_directory: Path) -> Path:
+def socket_directory(home: Home) -> Path:
     """Create the directory of the home's socket if necessary, check that it is private, and return it.
 
-    It is ``<home>/run``, or ``mosaic-<hash>`` in *runtime_directory* (else ``/tmp``) if the path would be
-    too long or contain a comma, which separates hosts in a conninfo. Raises EngineStartError, OSError.
+    It is ``<home>/run``, or ``mosaic-<hash>`` in ``/tmp`` if the path would be too long or contain a comma, which
+    separates hosts in a conninfo. It is not in XDG_RUNTIME_DIR, which is deleted when the user logs out. Raises
+    EngineStartError, OSError.
     """
-    directory = socket_place(home, runtime_directory)
+    directory = socket_place(home)
     if directory == home.run:
         make_directory(directory)
     else:
@@ -157,21 +158,23 @@ def socket_directory(home: Home, runtime_directory: Path) -> Path:
     return directory
 
 
-def socket_place(home: Home, runtime_directory: Path) -> Path:
+def socket_place(home: Home) -> Path:
     """Return the path that `socket_directory` uses, without creating it. Raises EngineStartError."""
     if _fits(home.run):
         return home.run
-    for parent in (runtime_directory, FALLBACK):
-        directory = parent / _outside_name(home)
-        if _fits(directory) and parent.is_dir():
-            return directory
+    directory = FALLBACK / _outside_name(home)
+    if _fits(directory):
+        return directory
     raise EngineStartError(
         f"The path of the socket is too long for every directory, including {FALLBACK}", hint="Choose a shorter --home."
     )
 
 
 def outside_directories(home: Home, runtime_directory: Path) -> list[Path]:
-    """Return the directories that `socket_directory` created outside of *home* and that the home's owner owns."""
+    """Return the directories that `socket_directory` created outside of *home* and that the home's owner owns.
+
+    Earlier versions created them in *runtime_directory*.
+    """
     owner = home.path.stat().st_uid
     directories = []
     for directory in {parent / _outside_name(home) for parent in (runtime_directory, FALLBACK)}:

@@ -20,7 +20,7 @@ from psycopg.rows import TupleRow
 from mosaic_gateway.engines import base, requirements
 from mosaic_gateway.engines.postgres import configuration, disk_reserve, engine_lock, postmaster, self_test
 from mosaic_gateway.engines.postgres.cluster import check_major, cluster_of
-from mosaic_gateway.engines.postgres.configuration import socket_directory
+from mosaic_gateway.engines.postgres.configuration import socket_directory, socket_path, socket_place
 from mosaic_gateway.engines.postgres.cpu import this_cpu
 from mosaic_gateway.engines.postgres.postmaster import ServerProcess
 from mosaic_gateway.engines.postgres.runtime import Runtime
@@ -45,12 +45,11 @@ APPLICATION = "mosaic-gateway engine"
 class EmbeddedPostgres:
     """The PostgreSQL of one home; implements ``Engine``. Not for use by several threads at once."""
 
-    def __init__(self, home: Home, runtime: Runtime, *, log: Path, runtime_directory: Path) -> None:
-        """*log*: the server's log file; *runtime_directory*: for the socket if its path in *home* is too long."""
+    def __init__(self, home: Home, runtime: Runtime, *, log: Path) -> None:
+        """*log*: the server's log file."""
         self._home = home
         self._runtime = runtime
         self._log = log
-        self._runtime_directory = runtime_directory
         self._lock = engine_lock.EngineLock(home)
         self._process: ServerProcess | None = None
         self._recovered: list[str] = []
@@ -68,6 +67,8 @@ class EmbeddedPostgres:
         """
         if self.alive():
             return
+        if self._process is not None:
+            self._process.stop()  # it runs without its socket
         configuration.check_account()
         cluster = self._cluster()
         make_directory(self._home.run)
@@ -75,7 +76,7 @@ class EmbeddedPostgres:
         self._lock.acquire()
         try:
             self._recovered = []
-            sockets = socket_directory(self._home, self._runtime_directory)
+            sockets = socket_directory(self._home)
             configuration.write_configuration(cluster, self._runtime.major)
             process = self._launch_with_repair(cluster, sockets)
             self._ensure_database(sockets)
@@ -113,8 +114,9 @@ class EmbeddedPostgres:
         return engine_lock.conninfo_of(self._sockets())
 
     def alive(self) -> bool:
-        """Return whether the postmaster of this object is running."""
-        return self._process is not None and self._process.running()
+        """Return whether the postmaster of this object is running, and its socket exists."""
+        process = self._process
+        return process is not None and process.running() and socket_path(socket_place(self._home)).exists()
 
     def stop(self) -> None:
         """Stop the server within 20 s and release the lock; see ``Engine.stop``."""
@@ -137,7 +139,7 @@ class EmbeddedPostgres:
         return cluster
 
     def _sockets(self) -> Path:
-        return socket_directory(self._home, self._runtime_directory)
+        return socket_directory(self._home)
 
     def _end_orphans(self) -> None:
         """End backends left by a killed postmaster: they would prevent the next start."""

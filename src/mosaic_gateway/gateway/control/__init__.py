@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from mosaic_gateway.gateway.control.launch import GatewayStartError, supervisor_words
     from mosaic_gateway.gateway.control.program import (
         CURRENT,
+        INTERPRETER_GONE,
         MANIFEST,
         OtherVersionError,
         Program,
         ProgramMissingError,
         archive_descriptors,
+        check_interpreter,
         current_link,
         current_program,
         is_data_retained,
@@ -47,8 +49,9 @@ else:
         "supervisor",
         launch="GatewayStartError supervisor_words",
         program=(
-            "CURRENT MANIFEST OtherVersionError Program ProgramMissingError archive_descriptors current_link "
-            "current_program is_data_retained read_program refuse_other_version this_program"
+            "CURRENT INTERPRETER_GONE MANIFEST OtherVersionError Program ProgramMissingError archive_descriptors "
+            "check_interpreter current_link current_program is_data_retained read_program refuse_other_version "
+            "this_program"
         ),
         ready_pipe="ReadyPipe",
         service="home_line is_for_home recorded_service registered_service start_service stop_commands stop_service",
@@ -57,6 +60,7 @@ else:
 
 __all__ = [
     "CURRENT",
+    "INTERPRETER_GONE",
     "MANIFEST",
     "GatewayStartError",
     "LogFileHandler",
@@ -66,6 +70,7 @@ __all__ = [
     "ReadyPipe",
     "ServiceNotice",
     "archive_descriptors",
+    "check_interpreter",
     "current_link",
     "current_program",
     "gateway_process",

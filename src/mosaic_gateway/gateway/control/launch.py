@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Self
 
 from mosaic_gateway.config import Config
-from mosaic_gateway.errors import BusyError, InternalError, MosaicError
+from mosaic_gateway.errors import BusyError, MosaicError
 from mosaic_gateway.gateway.control import ready_pipe
 from mosaic_gateway.gateway.control.gateway_state import state_of
-from mosaic_gateway.gateway.control.program import Program, program_words, refuse_other_version
+from mosaic_gateway.gateway.control.program import Program, closed_interpreter, program_words, refuse_other_version
 from mosaic_gateway.gateway.run.listener import listener_for
 from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
@@ -77,7 +77,7 @@ def launch(config: Config, program: Program | None, *, issue_link: bool = False,
     """
     home, words = config.home, program_words(program)
     if words is None and home.broker is None:
-        raise InternalError("the interpreter of the gateway's program cannot be run by this user")
+        raise closed_interpreter(program)
     bound = home.broker is not None and is_privileged(config.port)
     listener = [listener_for(home, config.host, config.port).detach()] if bound else []
     ready, ready_writer = os.pipe()

@@ -19,6 +19,7 @@ from typing import Any
 from mosaic_gateway import __version__, installation
 from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
 from mosaic_gateway.fs.files import LARGE
+from mosaic_gateway.fs.permissions import access_denied
 from mosaic_gateway.fs.record_fields import (
     PROGRAM_NAME,
     Field,
@@ -28,6 +29,7 @@ from mosaic_gateway.fs.record_fields import (
     integer,
     mapping,
     nested,
+    optional,
     path_text,
     read_record,
     relative_path,
@@ -39,12 +41,15 @@ from mosaic_gateway.hint import command
 
 __all__ = [
     "CURRENT",
+    "INTERPRETER_GONE",
     "MANIFEST",
     "OPTIONS",
     "OtherVersionError",
     "Program",
     "ProgramMissingError",
     "archive_descriptors",
+    "check_interpreter",
+    "closed_interpreter",
     "current_link",
     "current_program",
     "is_data_retained",
@@ -55,12 +60,15 @@ __all__ = [
 ]
 
 CURRENT = "current"
+INTERPRETER_GONE = "the interpreter {} does not exist or is incomplete"
 MANIFEST = "manifest.json"
 OPTIONS = ("-I", "-S", "-B")
 #: The manifest fields needed to run a copy; the module that writes manifests checks the others.
 FIELDS = {
     "version": Field(version),
     "python": Field(path_text),
+    #: A file of the interpreter's standard library, outside of the copy.
+    "library": Field(optional(path_text), None),
     "snapshot": Field(integer, 0),
     "identity": Field(text, ""),
     "cache_tag": Field(text, ""),
@@ -185,21 +193,37 @@ def program_words(program: Program | None) -> tuple[str, ...] | None:
     """
     if program is None:
         return this_program()
-    if os.access(program.python, os.X_OK):
-        return program.words
+    check_interpreter(program)
+    return program.words if os.access(program.python, os.X_OK) else None
+
+
+def check_interpreter(program: Program) -> None:
+    """Raise `ProgramMissingError` if the interpreter of *program* does not exist, or a file of its library.
+
+    Another user's interpreter that this user may not run is accepted.
+    """
     try:
         program.python.stat()
+        library = program.manifest["library"]
+        if library is not None:
+            Path(library).stat()
     except PermissionError:
-        return None
+        return
     except OSError:
-        raise _no_interpreter(program) from None
-    return None
+        raise ProgramMissingError(
+            f"{INTERPRETER_GONE.format(program.python)}, which runs {program.directory}",
+            hint="Install mosaic-gateway with a current Python, then run its " + command("install") + ".",
+        ) from None
 
 
-def _no_interpreter(program: Program) -> ProgramMissingError:
+def closed_interpreter(program: Program | None) -> ProgramMissingError:
+    """Return the error for a program copy whose interpreter this user may not run."""
+    assert program is not None  # noqa: S101 - this process runs its own interpreter
+    denied = access_denied(program.python, f"the interpreter {program.python} of {program.directory} is closed")
     return ProgramMissingError(
-        f"the interpreter {program.python} of {program.directory} does not exist",
-        hint="Install mosaic-gateway with a current Python, then run: " + command("install"),
+        denied.message,
+        hint="Install mosaic-gateway with a Python that this user can run, then run: " + command("install"),
+        details=denied.details,
     )
 
 

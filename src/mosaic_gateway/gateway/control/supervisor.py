@@ -40,6 +40,9 @@ LONGEST_PAUSE = 30.0
 STOP_LIMIT = 45  # seconds until SIGKILL; above the sum of the gateway's own limits
 SETTLED = 60.0  # seconds; a gateway that ran this long is restarted after FIRST_PAUSE
 STREAMS = (1, 2)  # standard output and error
+LIBRARY = os.__file__
+GONE = f"The library of the interpreter {sys.executable}"
+REPAIR = "Install mosaic-gateway with a current Python, then run its mosaic-gateway install."
 #: Runs a command line and returns its exit code.
 RunWords = Callable[[Sequence[str]], int]
 
@@ -119,6 +122,8 @@ class Supervisor:
             if not self._stopping:
                 pause = FIRST_PAUSE if time.monotonic() - started > SETTLED else pause
                 self._log_warning(f"The gateway ended ({ending_of(code)}); starting it again in {pause:g} s")
+                if not os.path.exists(LIBRARY):  # noqa: PTH110 - pathlib may be gone, too
+                    self._log_warning(f"{GONE} does not exist: {REPAIR}")
                 self._sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
         return ExitCode.DONE
