@@ -148,7 +148,7 @@ def test_delete_user(gateway: Gateway) -> None:
 
 
 def test_update_user(gateway: Gateway) -> None:
-    """Name and picture are set; what PostgreSQL or a page could not hold is refused, and so is what only admins set."""
+    """Name and image are set; what PostgreSQL or a page could not hold is refused, and so is what only admins set."""
     cookie = cookie_of(gateway.conninfo, "user1")
     assert post(gateway, "update-user", {"name": " Åsa ", "image": "/a.png"}, cookie).json == {"status": True}
     user = user_of(gateway, cookie)

@@ -69,13 +69,14 @@ def test_plain_words(document: Path) -> None:
 
 
 def test_readme_names_the_places_of_the_script() -> None:
-    """README names where install.sh puts the command, and how to remove it."""
+    """README names where the command is after install.sh, and how to remove what that script created."""
     script, readme = ((TREE / name).read_text() for name in ("installer/install.sh", "README.md"))
     places = [place.replace("$HOME", "~") for place in re.findall(r"^  venv=(/\S+|\$HOME/\S+)$", script, re.MULTILINE)]
     assert len(places) == 2
     for place in places:
-        assert f"`{place}/bin/mosaic-gateway`" in readme
         assert f"`rm -r {place}`" in readme
+    for directory in ("~/.local/bin", "/usr/local/bin"):
+        assert f"`{directory}`" in readme
 
 
 def test_all_dependencies_are_named_where_one_is_left_out() -> None:

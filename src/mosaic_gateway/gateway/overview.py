@@ -12,6 +12,7 @@ from psycopg import AsyncConnection, sql
 
 from mosaic_gateway.auth.activity import read_sign_ins
 from mosaic_gateway.gateway.home_status import HomeStatus
+from mosaic_gateway.hint import Hint, command
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
 from mosaic_gateway.migrations.matching import match
 from mosaic_gateway.migrations.model import AppliedRow
@@ -103,20 +104,20 @@ def overview_json(program: Program, facts: DatabaseFacts, home: HomeStatus | Non
 
 def notes(facts: DatabaseFacts, home: HomeStatus, now: datetime) -> list[dict[str, str]]:
     """Return what needs attention, each with the command that helps."""
-    found = []
+    found: list[tuple[str, Hint]] = []
     if facts.applied < facts.migrations:
         missing = facts.migrations - facts.applied
-        found.append((f"{missing} migrations are not applied.", "mosaic-gateway storage migrate"))
+        found.append((f"{missing} migrations are not applied.", command("storage migrate")))
     if home.backup is None:
-        found.append(("There is no backup in the home directory.", "mosaic-gateway backup create --verify"))
+        found.append(("There is no backup in the home directory.", command("backup create", "--verify")))
     elif (now - datetime.fromisoformat(home.backup.created_at)).total_seconds() > OLD_BACKUP:
-        found.append(("The last backup is more than a week old.", "mosaic-gateway backup create --verify"))
+        found.append(("The last backup is more than a week old.", command("backup create", "--verify")))
     if home.disk_free is not None and home.disk_free < LITTLE_DISK:
-        found.append(("Less than 1 GB of disk space is free.", "mosaic-gateway backup prune --keep 3"))
+        found.append(("Less than 1 GB of disk space is free.", command("backup prune", "--keep", "3")))
     faults = [] if home.doctor is None else [one for one in home.doctor.findings if one["level"] == "fault"]
     if faults:
-        found.append((f"The last run of doctor found {len(faults)} fault(s).", "mosaic-gateway doctor"))
-    return [{"text": text, "command": command} for text, command in found]
+        found.append(("The last run of doctor found faults.", command("doctor")))
+    return [{"text": text, "command": str(help_)} for text, help_ in found]
 
 
 def _backup(home: HomeStatus | None) -> dict[str, Any] | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,9 +145,10 @@ def is_data_retained(home: installation.Home) -> bool:
 
 def _receipt(home: installation.Home) -> installation.Receipt | None:
     """Return the receipt; None if it cannot be read, which other checks report."""
-    with suppress(OSError, MosaicError):
+    try:
         return installation.read_receipt(home)
-    return None
+    except (OSError, MosaicError):
+        return None
 
 
 def refuse_other_version(home: installation.Home) -> None:

@@ -35,7 +35,7 @@ STATUS = {"status": True}
 
 
 class AccountRoutes:
-    """The endpoints of the own account: sessions, name and picture, e-mail address, deletion."""
+    """The endpoints of the own account: sessions, name and image, e-mail address, deletion."""
 
     def __init__(self, database: Database, cookies: Cookies, visitors: Visitors, passwords: PasswordCheck) -> None:
         self._database = database
@@ -108,7 +108,7 @@ class AccountRoutes:
         return json_response(STATUS)
 
     async def update_user(self, request: Request) -> Response:
-        """``POST update-user``: set name and picture."""
+        """``POST update-user``: set name and image."""
         fields = await read_fields(request, expected="record")
         signed_in = await self._visitors.require(request)
         body = fields.values

@@ -14,7 +14,7 @@ from mosaic_gateway.gateway.messages import JSON, UNDEFINED, field_issue, issues
 
 __all__ = ["Fields", "read_fields"]
 
-IMAGE_MAX = 65536  # characters: a URL, or a small picture as a data URL
+IMAGE_MAX = 65536  # characters: a URL, or a small image as a data URL
 
 
 async def read_fields(request: Request, *, expected: str = "object") -> Fields:
@@ -128,7 +128,7 @@ class Fields:
             return ""
 
     def image(self, name: str = "image") -> str | None:
-        """Return the URL of a picture, or None if the field is null or not there."""
+        """Return the URL of an image, or None if the field is null or not there."""
         if self.values.get(name) is None:
             return None
         value = self.text(name)
