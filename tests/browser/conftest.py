@@ -1,4 +1,4 @@
-"""Fixtures of the pages in Chromium; ``--pictures DIR`` writes the pictures of docs/pictures into DIR.
+"""Fixtures of the pages in Chromium; ``--pictures DIR`` writes the pictures of docs/images into DIR.
 
 ``chrome``   One Chromium for all tests of this process (session).
 ``run_page`` A function that opens a page on a gateway, with an empty browser.

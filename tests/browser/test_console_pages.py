@@ -175,7 +175,7 @@ def test_every_view_on_every_device(console: Page) -> None:
 
 
 def test_pictures(console: Page, pytestconfig: pytest.Config) -> None:
-    """With ``--pictures DIR``, the pictures of docs/pictures are written."""
+    """With ``--pictures DIR``, the pictures of docs/images are written."""
     directory: Path | None = pytestconfig.getoption("--pictures")
     if directory is None:
         pytest.skip("writes pictures with --pictures DIR only")
