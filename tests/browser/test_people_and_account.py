@@ -58,6 +58,7 @@ def rows(page: Page) -> list[str]:
     return [cell.text for cell in page.driver.find_elements(By.CSS_SELECTOR, "#view tbody tr td:first-child strong")]
 
 
+@pytest.mark.slow
 def test_search_and_pages(people: Page) -> None:
     """By name, by address, without a result; twenty on a page."""
     assert check(people) == []
@@ -81,6 +82,7 @@ def test_search_and_pages(people: Page) -> None:
     people.wait_for("1 to 20 of 30")
 
 
+@pytest.mark.slow
 def test_create_a_person(people: Page) -> None:
     """Errors stay in the dialog; the new person can sign in."""
     people.click("Add a person")
@@ -132,6 +134,7 @@ def test_role_ban_sessions_and_removal(people: Page) -> None:
     assert people.log() == []
 
 
+@pytest.mark.slow
 def test_own_row(people: Page) -> None:
     """An admin cannot ban, demote or remove the own account there."""
     people.click("Manage Ada Lovelace")
@@ -173,6 +176,7 @@ def test_reset_link(people: Page) -> None:
     assert check(people) == []
 
 
+@pytest.mark.slow
 def test_name_and_password(account: Page) -> None:
     """The name in the head of the page changes; a wrong present password is named at its field."""
     assert check(account) == []
@@ -194,6 +198,7 @@ def test_name_and_password(account: Page) -> None:
     account.wait_for("this device")
 
 
+@pytest.mark.slow
 def test_sessions(account: Page) -> None:
     """Other sessions can be ended, one or all; this device is marked."""
     assert "Safari on iPhone" in account.text
@@ -233,6 +238,7 @@ def test_tokens(account: Page) -> None:
     assert "No tokens." in account.text
 
 
+@pytest.mark.slow
 def test_delete_the_own_account(account: Page) -> None:
     """With the password; the last admin is refused with the reason."""
     sql = account.gateway.sql
