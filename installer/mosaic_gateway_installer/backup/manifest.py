@@ -116,6 +116,8 @@ def write_manifest(backup: Path, manifest: Manifest) -> None:
     """Write *manifest* into the directory *backup*. Raises OSError."""
     value = asdict(manifest)
     value["files"] = [[entry.path, entry.size, entry.sha256] for entry in manifest.files]
+    if manifest.tag is None:
+        del value["tag"]
     if manifest.tables is not None:
         value["tables"] = [[rows.table, rows.count, rows.checksum] for rows in manifest.tables]
     FORMAT.write(backup / MANIFEST, value, indent=1)

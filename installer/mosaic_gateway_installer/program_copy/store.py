@@ -25,10 +25,10 @@ from mosaic_gateway import __version__, fs
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME
 from mosaic_gateway.gateway.control import (
     CURRENT,
-    INTERPRETER_GONE,
     MANIFEST,
     Program,
     ProgramMissingError,
+    interpreter_missing,
     read_program,
     this_program,
 )
@@ -295,11 +295,8 @@ def _manifest(wanted: CopySpec, writer: TreeWriter) -> dict[str, object]:
 def _script(home: Home, python: Path) -> str:
     """Return the home's command; without its interpreter it says what to do, with the exit code of a failed check."""
     current, library = shlex.quote(str(home.runtime / CURRENT)), shlex.quote(os.__file__)
-    lines = (
-        f"error [{ProgramMissingError.code}]: {INTERPRETER_GONE.format(python)}, which runs {home.path}",
-        "hint: Install mosaic-gateway with a current Python, for example with pip or install.sh. Then run its",
-        f"      mosaic-gateway install --home {shlex.quote(str(home.path))}",
-    )
+    error = interpreter_missing(python, home.path, home.path)
+    lines = (f"error [{error.code}]: {error.message}", str("hint: " + error.hint))
     return f"""#!/bin/sh
 MOSAIC_GATEWAY_HOME={shlex.quote(str(home.path))}
 MOSAIC_GATEWAY_COMMAND=$0
@@ -309,7 +306,7 @@ if [ -x "$python" ] && [ -r {library} ]; then
   exec "$python" -I -S -B {current} "$@"
 fi
 printf '%s\\n' {shlex.join(lines)} >&2
-exit {int(ProgramMissingError.exit_code)}
+exit {int(error.exit_code)}
 """
 
 

@@ -53,4 +53,5 @@ def test_a_vanished_interpreter_is_logged_and_the_start_retried(
         running._log.close()
     log = home.gateway_log.read_text()
     assert log.count("The gateway ended (exit code 1); starting it again") == RUNS == len(pauses)
-    assert log.count("does not exist: Install mosaic-gateway with a current Python") == (RUNS if gone else 0)
+    repair = f"Install mosaic-gateway with a current Python, then run its mosaic-gateway install --home {tmp_path}"
+    assert log.count(f"does not exist. {repair}") == (RUNS if gone else 0)

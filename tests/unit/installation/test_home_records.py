@@ -123,7 +123,7 @@ RECORDS = {
             "instance_id": "0123456789abcdef", "created_at": AT, "version": "0.1.0", "engine": "postgres",
             "kind": "cold", "files": [["data/a", 1, DIGEST], ["data/b", 2, ""]], "server_version": "18.6",
             "system_identifier": 2**63, "schema": DIGEST, "tables": [["public.a", 1, "2:-3"]], "objects": DIGEST,
-            "verified_at": AT,
+            "verified_at": AT, "tag": "before-restore",
         },
         f"backups/{BACKUP}/manifest.json", _read_manifest, manifest.ManifestError,
     ),
@@ -137,6 +137,7 @@ RECORDS = {
         program.FIELDS,
         {
             "version": "0.1.0", "python": "/usr/bin/python3", "snapshot": 2, "identity": DIGEST, "cache_tag": "x",
+            "library": "/usr/lib/python3/os.py",
             "files": {"a/b": [1, DIGEST]}, "distributions": [{"name": "a", "digest": "b"}],
         },
         "runtime/gateway-0.1.0/manifest.json",

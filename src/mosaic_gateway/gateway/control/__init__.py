@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mosaic_gateway.gateway.control.launch import GatewayStartError, supervisor_words
     from mosaic_gateway.gateway.control.program import (
         CURRENT,
-        INTERPRETER_GONE,
         MANIFEST,
         OtherVersionError,
         Program,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
         check_interpreter,
         current_link,
         current_program,
+        interpreter_missing,
         is_data_retained,
         read_program,
         refuse_other_version,
@@ -49,9 +49,9 @@ else:
         "supervisor",
         launch="GatewayStartError supervisor_words",
         program=(
-            "CURRENT INTERPRETER_GONE MANIFEST OtherVersionError Program ProgramMissingError archive_descriptors "
-            "check_interpreter current_link current_program is_data_retained read_program refuse_other_version "
-            "this_program"
+            "CURRENT MANIFEST OtherVersionError Program ProgramMissingError archive_descriptors "
+            "check_interpreter current_link current_program interpreter_missing is_data_retained read_program "
+            "refuse_other_version this_program"
         ),
         ready_pipe="ReadyPipe",
         service="home_line is_for_home recorded_service registered_service start_service stop_commands stop_service",
@@ -60,7 +60,6 @@ else:
 
 __all__ = [
     "CURRENT",
-    "INTERPRETER_GONE",
     "MANIFEST",
     "GatewayStartError",
     "LogFileHandler",
@@ -75,6 +74,7 @@ __all__ = [
     "current_program",
     "gateway_process",
     "home_line",
+    "interpreter_missing",
     "is_data_retained",
     "is_for_home",
     "read_program",

@@ -40,7 +40,6 @@ from mosaic_gateway.hint import command
 
 __all__ = [
     "CURRENT",
-    "INTERPRETER_GONE",
     "MANIFEST",
     "OPTIONS",
     "OtherVersionError",
@@ -51,6 +50,7 @@ __all__ = [
     "closed_interpreter",
     "current_link",
     "current_program",
+    "interpreter_missing",
     "is_data_retained",
     "program_words",
     "read_program",
@@ -59,7 +59,6 @@ __all__ = [
 ]
 
 CURRENT = "current"
-INTERPRETER_GONE = "the interpreter {} does not exist or is incomplete"
 MANIFEST = "manifest.json"
 OPTIONS = ("-I", "-S", "-B")
 #: The manifest fields needed to run a copy; the module that writes manifests checks the others.
@@ -210,10 +209,15 @@ def check_interpreter(program: Program) -> None:
     except PermissionError:
         return
     except OSError:
-        raise ProgramMissingError(
-            f"{INTERPRETER_GONE.format(program.python)}, which runs {program.directory}",
-            hint="Install mosaic-gateway with a current Python, then run its " + command("install") + ".",
-        ) from None
+        raise interpreter_missing(program.python, program.directory) from None
+
+
+def interpreter_missing(python: Path, runs: Path, home: Path | None = None) -> ProgramMissingError:
+    """Return the error for the interpreter *python*, which *runs* a program copy or a *home*."""
+    return ProgramMissingError(
+        f"the interpreter {python} does not exist or is incomplete, which runs {runs}",
+        hint="Install mosaic-gateway with a current Python, then run its " + command("install", home=home) + ".",
+    )
 
 
 def closed_interpreter(program: Program | None) -> ProgramMissingError:

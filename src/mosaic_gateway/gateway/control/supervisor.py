@@ -25,7 +25,7 @@ from types import FrameType
 
 from mosaic_gateway.errors import BusyError, ExitCode
 from mosaic_gateway.gateway.control.ready_pipe import SUPERVISOR_BUSY, ReadyPipe
-from mosaic_gateway.hint import command
+from mosaic_gateway.hint import Hint, command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.account import account_named
 from mosaic_gateway.process.command import die_with_parent, ending_of
@@ -43,7 +43,6 @@ SETTLED = 60.0  # seconds; a gateway that ran this long is restarted after FIRST
 STREAMS = (1, 2)  # standard output and error
 LIBRARY = os.__file__
 GONE = f"The library of the interpreter {sys.executable}"
-REPAIR = str("Install the package with a current Python, then run its " + command("install"))
 #: Runs a command line and returns its exit code.
 RunWords = Callable[[Sequence[str]], int]
 
@@ -124,7 +123,7 @@ class Supervisor:
                 pause = FIRST_PAUSE if time.monotonic() - started > SETTLED else pause
                 self._log_warning(f"The gateway ended ({ending_of(code)}); starting it again in {pause:g} s")
                 if not os.path.exists(LIBRARY):  # noqa: PTH110 - pathlib may be gone, too
-                    self._log_warning(f"{GONE} does not exist: " + REPAIR)
+                    self._log_warning(f"{GONE} does not exist. " + str(self._repair()))
                 self._sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
         return ExitCode.DONE
@@ -217,6 +216,10 @@ class Supervisor:
         deadline = time.monotonic() + seconds
         while not self._stopping and time.monotonic() < deadline:
             time.sleep(0.1)
+
+    def _repair(self) -> Hint:
+        install = command("install", home=self._home.path)
+        return "Install mosaic-gateway with a current Python, then run its " + install
 
     def _log_warning(self, text: str) -> None:
         self._write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} WARNING supervisor: {text}\n".encode())
