@@ -64,13 +64,12 @@ def test_help_is_printed_before_anything_is_installed(site: Site, tmp_path: Path
 
 
 def test_arguments_are_passed_to_the_command_unchanged(site: Site, false_pip: dict[str, str]) -> None:
-    """Spaces in arguments are preserved; the checkout is installed; the path of the command is printed."""
+    """Spaces in arguments are preserved; the checkout is installed."""
     done = _run(site, "--port", "1 2", **false_pip)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].endswith(str(SCRIPT.parents[1]))
     assert lines[1] == "command install --port 1 2"
-    assert f"{false_pip['MOSAIC_GATEWAY_VENV']}/bin/mosaic-gateway" in done.stderr.splitlines()[-1]
 
 
 def test_upgrade_is_passed_on_as_the_verb(site: Site, false_pip: dict[str, str]) -> None:

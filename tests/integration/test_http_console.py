@@ -88,7 +88,7 @@ def test_old_backup_and_faults_are_notes(gateway: Gateway, home: Home) -> None:
     facts = gateway.get("/api/console/overview", cookie=cookie_of(gateway)).json
     assert [note["text"] for note in facts["notes"]] == [
         "The last backup is more than a week old.",
-        "The last run of doctor found 1 fault(s).",
+        "The last run of doctor found 1 fault.",
     ]
 
 

@@ -47,7 +47,10 @@ def doctor(home: Home, *, fix: bool = False, bundle: Path | None = None) -> Outc
     faults = [finding for finding in findings if finding.level is Level.FAULT]
     error = None
     if faults:
-        error = FaultsFoundError(f"{len(faults)} fault(s) found", hint="Each finding says how to repair it.")
+        error = FaultsFoundError(
+            f"{len(faults)} {'fault' if len(faults) == 1 else 'faults'} found",
+            hint="Each finding says how to repair it.",
+        )
     result = {
         "findings": [finding.to_dict() for finding in findings],
         "repaired": [finding.check for finding in findings if finding.repaired],

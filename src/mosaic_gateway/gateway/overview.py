@@ -116,7 +116,12 @@ def notes(facts: DatabaseFacts, home: HomeStatus, now: datetime) -> list[dict[st
         found.append(("Less than 1 GB of disk space is free.", command("backup prune", "--keep", "3")))
     faults = [] if home.doctor is None else [one for one in home.doctor.findings if one["level"] == "fault"]
     if faults:
-        found.append(("The last run of doctor found faults.", command("doctor")))
+        found.append(
+            (
+                f"The last run of doctor found {len(faults)} {'fault' if len(faults) == 1 else 'faults'}.",
+                command("doctor"),
+            )
+        )
     return [{"text": text, "command": str(help_)} for text, help_ in found]
 
 

@@ -74,7 +74,7 @@ def test_no_import_while_it_serves(
     process, lines = watched
     link = stopped.run("bootstrap", "link").out  # empty if another test has created the admin
     token = link.partition("#token=")[2].partition("\n")[0]
-    use_endpoints(stopped, token, admin)
+    use_endpoints(stopped, token, admin, "127.0.0.3")
     conninfo = running_conninfo(stopped.home)
     assert conninfo is not None
     with psycopg.connect(conninfo, autocommit=True) as connection:
@@ -94,7 +94,7 @@ def test_no_import_while_it_serves(
     assert any("Traceback" in line for line in lines[ready:]), "the internal error was logged with its traceback"
 
 
-def use_endpoints(place: Place, token: str, admin: dict[str, str], address: str = "127.0.0.1") -> None:
+def use_endpoints(place: Place, token: str, admin: dict[str, str], address: str) -> None:
     """Send valid and invalid requests to every endpoint; *address* is that of the client that signs in."""
     for path in ("/", "/setup", "/healthz", "/readyz", STATUS, "/none", "/api/auth/none"):
         place.request("GET", path)
