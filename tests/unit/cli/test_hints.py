@@ -25,7 +25,6 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MOD
 PLAIN = {
     "mosaic_gateway/cli/root.py": "a help text, which has shell redirections",
     "mosaic_gateway/migrations/authoring.py": "the content of a new migration file",
-    "mosaic_gateway_installer/program_copy/store.py": "the message of the home's command without its interpreter",
     "mosaic_gateway_installer/program_copy/entry.py": "the message of a program that cannot import its modules",
 }
 
