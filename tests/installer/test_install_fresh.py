@@ -51,6 +51,7 @@ def _created_directories(site: Site) -> list[Path]:
 def test_a_fresh_install_reports_what_it_did(first: Result) -> None:
     """The result lists every step in order, and the requests of the smoke test with their status codes."""
     result = first.result
+    assert list(first.envelope) == ["schema", "command", "ok", "result", "warnings", "error"]
     assert first.envelope["command"] == "install"
     assert first.steps == STEPS
     assert result["changed"] is True
