@@ -60,7 +60,8 @@ def access_denied(path: Path, what: str) -> NotPermittedError:
     elif _is_owned(denying.parent):  # a foreign file in a directory of this user
         hint = f"As root: chown -R {user}: {quoted}"
     else:
-        hint = f"Run the command as {owner} or as root, or use a path that {user} can access."
+        who = f"{owner} or as root" if status.st_uid else owner
+        hint = f"Run the command as {who}, or use a path that {user} can access."
     return NotPermittedError(f"{what}; {whose}", hint=hint, details={"path": str(denying), "owner": owner})
 
 

@@ -18,6 +18,7 @@ from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.fs.permissions import access_denied, user_name
 from mosaic_gateway.fs.staging import open_directory_to_owner
 from mosaic_gateway.hint import PROGRAM, command
+from mosaic_gateway.process.account import check_owner
 from mosaic_gateway.process.root_requests import Broker
 
 __all__ = ["Home", "HomeLayoutError", "check_layout", "check_run_directory", "open_to_owner"]
@@ -135,7 +136,12 @@ def check_layout(home: Home, *, removing: bool = False) -> None:
 
 
 def open_to_owner(home: Home) -> None:
-    """Give this user full permission for its own directories of *home*, for a removal. Raises OSError."""
+    """Give this user full permission for its own directories of *home*, for a removal.
+
+    Raises `HomeOwnerError`, OSError.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        check_owner(home.path)
     for path in (home.path, *_directories(home), home.run):
         with suppress(FileNotFoundError, NotADirectoryError):
             open_directory_to_owner(path)

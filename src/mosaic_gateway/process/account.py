@@ -81,7 +81,7 @@ def check_owner(path: Path) -> None:
         )
     raise HomeOwnerError(
         f"{path} belongs to {owner.name}",
-        hint=f"Run the command as {owner.name} or as root, or choose another --home.",
+        hint=f"Run the command as {owner.name}{' or as root' if owner.uid else ''}, or choose another --home.",
     )
 
 
