@@ -120,6 +120,7 @@ def test_activity_is_filtered(gateway: Gateway) -> None:
     assert failed["details"] == {"code": "BANNED_USER"}
     assert len(entries("person=barbara@example.com&action=user.set-password")) == 1
     assert entries("until=2020-01-01") == []
+    assert entries("until=9999-12-31&since=0001-01-01") == entries("")
     assert entries("person=100%25") == []
     for query, field in (
         ("since=yesterday", "since"),
@@ -154,6 +155,17 @@ def test_export(gateway: Gateway) -> None:
     answer = gateway.get("/api/console/activity/export?format=json", cookie=cookie)
     assert len(answer.json["entries"]) == gateway.sql("SELECT count(*) FROM audit_log")[0][0]
     assert gateway.get("/api/console/activity/export?format=xml", cookie=cookie).status == 400
+
+
+@pytest.mark.parametrize("name", ["a;=1+1", "a; \t@SUM(1)", " =1", "\uff1d1+1", "=1;-1"])
+def test_export_has_no_formula(gateway: Gateway, name: str) -> None:
+    """Also where a spreadsheet separates cells by semicolons, and signs of full width begin a formula."""
+    gateway.sql("UPDATE users SET name = %s WHERE id = 'u6'", name)
+    answer = gateway.get("/api/console/activity/export?action=sign-in.failed", cookie=cookie_of(gateway))
+    [row] = csv.DictReader(io.StringIO(answer.body.decode()))
+    cells = row["target"].split(";")
+    assert all(cell.startswith(("'", "a")) for cell in cells)
+    assert row["target"].replace("'", "") == name
 
 
 def test_services_need_a_session(gateway: Gateway) -> None:

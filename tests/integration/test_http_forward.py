@@ -361,6 +361,13 @@ def test_no_endless_detour(gateway: Gateway) -> None:
     assert ask(gateway, url, cookie=f"{cookie}; {remembered}", **BROWSER).status == 200
 
 
+def test_the_detour_leads_to_any_url(gateway: Gateway) -> None:
+    """A URL with letters that a header cannot contain is encoded."""
+    path = f"{CHECK}/extend?url=https://wiki.example.com/%25E4/%E4%B8%AD"
+    answer = gateway.get(path, host="auth.example.com", cookie=add_session(gateway, age=2))
+    assert (answer.status, answer.headers["location"]) == (302, "https://wiki.example.com/%E4/%E4%B8%AD")
+
+
 def test_the_detour_is_no_open_redirect(gateway: Gateway) -> None:
     """A URL of an untrusted origin leads to the gateway's page, and a session that ended to the sign-in page."""
     cookie = add_session(gateway, age=2)

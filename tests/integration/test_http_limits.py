@@ -357,6 +357,28 @@ def test_smuggling_shapes(connect: Connect, shape: str) -> None:
         assert_refusal(client, 400, "BAD_REQUEST")
 
 
+@pytest.mark.parametrize("body", [b"Content-Length: %d" % len(SMUGGLED), b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+def test_upgrade_with_a_body(connect: Connect, protocol: bytes, body: bytes) -> None:
+    """The body of a request that asks for another protocol is never read as a request."""
+    client = connect()
+    upgrade = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
+    client.send(b"POST /healthz HTTP/1.1\r\nHost: localhost\r\n" + upgrade + body + b"\r\n\r\n")
+    assert client.wait_for(1) == [400]
+    client.send(SMUGGLED)
+    assert client.rest() == [400]
+    assert_refusal(client, 400, "BAD_REQUEST")
+
+
+def test_upgrade_without_a_body(connect: Connect) -> None:
+    """It is answered in HTTP/1.1, as the last one of its connection."""
+    client = connect()
+    client.send(SMUGGLED.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"))
+    assert client.wait_for(1) == [200]
+    client.send(SMUGGLED)
+    assert client.rest() == [200]
+
+
 @pytest.mark.parametrize("target", [b"/%ff%fe", b"/\xff\xfe", b"http://other/healthz", b"*", b"/%00", b"//x"])
 def test_odd_targets(connect: Connect, target: bytes) -> None:
     """Odd request targets are answered once, and the gateway stays up."""

@@ -154,6 +154,25 @@ def test_a_user_removed_during_a_sign_in(gateway: Gateway) -> None:
     assert gateway.sql("SELECT action FROM audit_log WHERE action LIKE 'sign-in%%'") == [("sign-in.failed",)]
 
 
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ("UPDATE users SET banned = true", 403, "BANNED_USER"),
+        ("UPDATE accounts SET password = '0:0'", 401, "INVALID_EMAIL_OR_PASSWORD"),
+    ],
+)
+def test_a_user_banned_or_reset_during_a_sign_in(gateway: Gateway, change: str, status: int, code: str) -> None:
+    """A ban and a new password end the sessions, and a sign-in that began before with the old password gets none."""
+    with psycopg.connect(gateway.conninfo) as changing, ThreadPoolExecutor(1) as threads:
+        changing.execute(change.encode())
+        answer = threads.submit(sign_in, gateway)
+        wait_for_lock(gateway)
+        changing.commit()
+        got = answer.result()
+    assert (got.status, got.json["code"], got.cookies) == (status, code, ())
+    assert gateway.sql("SELECT count(*) FROM sessions") == [(0,)]
+
+
 def wait_for_lock(gateway: Gateway) -> None:
     """Wait until a statement of the gateway waits for another transaction."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -241,6 +260,12 @@ def test_trusted_callback(callback_gateway: Gateway, url: str) -> None:
     assert (answer.status, list(answer.json)) == (200, ["redirect", "token", "url", "user"])
     assert (answer.json["redirect"], answer.json["url"]) == (True, url)
     assert answer.headers["location"] == url.replace("é", "%C3%A9")
+
+
+def test_a_callback_that_utf_8_cannot_encode(callback_gateway: Gateway) -> None:
+    """A lone surrogate is replaced."""
+    answer = sign_in(callback_gateway.elsewhere(), callbackURL="/\ud800")
+    assert (answer.status, answer.headers["location"], answer.json["url"]) == (200, "/?", "/?")
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         verify_password,
     )
     from mosaic_gateway.auth.sessions import (
+        Credentials,
         Session,
         admit,
         delete_session,
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
         find_session,
         insert_session,
         lift_ban,
+        lock_credentials,
         new_session,
     )
     from mosaic_gateway.auth.setup_tokens import (
@@ -122,8 +124,8 @@ else:
         last_admin="lock_admins",
         passwords="Hasher check_length check_not_too_long hash_password verify_password",
         sessions=(
-            "Session admit delete_session extend_session find_credentials"
-            " find_session insert_session lift_ban new_session"
+            "Credentials Session admit delete_session extend_session find_credentials"
+            " find_session insert_session lift_ban lock_credentials new_session"
         ),
         setup_tokens="setup_url",
         users="EMAIL UNPRINTABLE NewUser User check_email check_name check_new_email prepare_user record_action",
@@ -138,6 +140,7 @@ __all__ = [
     "Actor",
     "BannedUserError",
     "Cookies",
+    "Credentials",
     "DatabaseUnavailableError",
     "Hasher",
     "InvalidCredentialsError",
@@ -168,6 +171,7 @@ __all__ = [
     "iso",
     "lift_ban",
     "lock_admins",
+    "lock_credentials",
     "moment_of",
     "new_session",
     "own_account",

@@ -27,12 +27,18 @@ __all__ = [
     "find_session",
     "insert_session",
     "lift_ban",
+    "lock_credentials",
     "new_session",
 ]
 
 FIND_CREDENTIALS: LiteralString = (
     f"SELECT {COLUMNS}, a.password FROM users u LEFT JOIN accounts a"  # noqa: S608 - constants only
     " ON a.user_id = u.id AND a.provider_id = 'credential' AND a.account_id = u.id WHERE u.email = %s LIMIT 1"
+)
+LOCK_CREDENTIALS: LiteralString = (
+    f"SELECT {COLUMNS}, a.password FROM users u JOIN accounts a"  # noqa: S608 - constants only
+    " ON a.user_id = u.id AND a.provider_id = 'credential' AND a.account_id = u.id WHERE u.id = %s"
+    " FOR NO KEY UPDATE"
 )
 LIFT_BAN = "UPDATE users SET banned = false, ban_reason = NULL, ban_expires = NULL, updated_at = %s WHERE id = %s"
 LIFETIME = timedelta(days=7)
@@ -65,6 +71,18 @@ async def find_credentials(connection: AsyncConnection, email: str) -> Credentia
     """Return the credentials of the user with the lower-case address *email*, None if there is no such user."""
     row = await (await connection.execute(FIND_CREDENTIALS, (email,))).fetchone()
     return Credentials(User.from_row(row[:-1]), row[-1]) if row else None
+
+
+async def lock_credentials(connection: AsyncConnection, verified: Credentials) -> Credentials:
+    """Return the credentials as they are now, and let no one change them until the transaction ends.
+
+    A ban or another password ends the user's sessions; so a sign-in that began before it must not create one after it.
+    Raises `InvalidCredentialsError` if the password hash is not the one that was *verified*, or the user is gone.
+    """
+    row = await (await connection.execute(LOCK_CREDENTIALS, (verified.user.id,))).fetchone()
+    if row is None or row[-1] != verified.password_hash:
+        raise InvalidCredentialsError("Invalid email or password")
+    return Credentials(User.from_row(row[:-1]), row[-1])
 
 
 def admit(credentials: Credentials | None, *, verified: bool, now: datetime) -> tuple[User, bool]:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -29,6 +29,7 @@ __all__ = [
     "client_address",
     "empty",
     "field_issue",
+    "header_url",
     "issues_error",
     "json_response",
     "kind",
@@ -50,6 +51,7 @@ DRAIN_MAX = 8 * BODY_MAX
 DRAIN_SECONDS = 0.5
 SECURITY: Mapping[str, str] = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 RETRY_AFTER = "1"  # seconds
+URL_CHARACTERS = ":/?#[]@!$&'()*+,;=%"  # besides letters, digits and -._~
 
 
 class Undefined:
@@ -199,6 +201,11 @@ def with_pending_cookies(request: Request, response: Response) -> Response:
 
 def _cookie_headers(cookies: Sequence[str]) -> list[tuple[bytes, bytes]]:
     return [(b"set-cookie", cookie.encode("latin-1")) for cookie in cookies]
+
+
+def header_url(url: str) -> str:
+    """Return *url* for a Location header, which is ASCII; a lone surrogate becomes a question mark."""
+    return quote(url, safe=URL_CHARACTERS, errors="replace")
 
 
 def empty(status: int) -> Response:

@@ -17,8 +17,15 @@ METHODS = (
     "on_message_complete", "on_response_complete", "pause_writing", "resume_writing", "send_400_response",
     "_unset_keepalive_if_required",
 )  # fmt: skip
-ATTRIBUTES = ("app", "connections", "cycle", "flow", "loop", "pipeline", "server_state", "transport")
-OF_REQUEST = ("disconnected", "message_event", "response_complete", "response_started", "waiting_for_100_continue")
+ATTRIBUTES = ("app", "connections", "cycle", "flow", "loop", "parser", "pipeline", "server_state", "transport")
+OF_REQUEST = (
+    "disconnected",
+    "keep_alive",
+    "message_event",
+    "response_complete",
+    "response_started",
+    "waiting_for_100_continue",
+)
 
 
 async def _app(_scope: Any, _receive: Any, _send: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -27,8 +28,8 @@ EXPORT_ROWS = 10_000
 LONGEST_TEXT = 200  # characters of a filter
 LARGEST_ID = (1 << 63) - 1  # bigint
 CSV_COLUMNS = ("id", "at", "action", "actor", "actorEmail", "target", "targetEmail", "ipAddress", "details")
-#: A spreadsheet would take a cell that begins so as a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: Where a spreadsheet sees the begin of a formula, also one that separates cells by semicolons, as in much of Europe.
+FORMULA = re.compile("(^|;)(?=[ \t\r]*[=+@\uff0b\uff0d\uff1d\uff20-])")
 
 
 class ActivityRoutes:
@@ -80,7 +81,7 @@ def _filter(query: Mapping[str, str]) -> ActivityFilter:
         action=_text(query, "action"),
         person=_text(query, "person"),
         since=_date(query, "since"),
-        until=until and until + timedelta(days=1),
+        until=until + timedelta(days=1) if until and until.date() < date.max else None,
     )
 
 
@@ -128,4 +129,4 @@ def _row(entry: Mapping[str, Any]) -> tuple[object, ...]:
 
 def _cell(value: object) -> str:
     text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(FORMULA) else text
+    return FORMULA.sub(r"\1'", text)

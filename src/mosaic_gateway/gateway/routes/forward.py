@@ -20,7 +20,7 @@ from mosaic_gateway.auth.cookies import Cookies
 from mosaic_gateway.auth.sessions import Session
 from mosaic_gateway.forward_rules import PUBLIC, TOKEN, AmbiguousPathError, ForwardRule, find_rule
 from mosaic_gateway.gateway.forward_responses import Redirects, permission, unauthorized
-from mosaic_gateway.gateway.messages import ApiError, json_response, pending_cookies
+from mosaic_gateway.gateway.messages import ApiError, header_url, json_response, pending_cookies
 from mosaic_gateway.gateway.original_request import OriginalRequest, original_request
 from mosaic_gateway.gateway.path_readings import MalformedPathError, path_readings
 from mosaic_gateway.gateway.proxies import TrustedProxies
@@ -84,7 +84,7 @@ class ForwardRoutes:
         if await self._visitors.find(request) is None:
             url = self._redirects.to(SIGN_IN_PAGE, url)
         pending_cookies(request).append(self._cookies.signed(EXTENDED, "1", EXTENDED_FOR))
-        return Response(None, 302, {"location": url, "cache-control": "no-store"})
+        return Response(None, 302, {"location": header_url(url), "cache-control": "no-store"})
 
     async def return_target(self, request: Request) -> Response:
         """``GET forward/return?url=…``: return ``{"url"}``, null unless it is an absolute URL of a trusted origin."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from psycopg import AsyncConnection
 from starlette.requests import Request
@@ -15,11 +14,13 @@ from mosaic_gateway.auth.cookies import Cookies
 from mosaic_gateway.auth.errors import BannedUserError, InvalidCredentialsError
 from mosaic_gateway.auth.passwords import check_not_too_long, verify_password
 from mosaic_gateway.auth.sessions import (
+    Credentials,
     Session,
     admit,
     find_credentials,
     insert_session,
     lift_ban,
+    lock_credentials,
     new_session,
 )
 from mosaic_gateway.auth.users import EMAIL, User, check_email, record_action
@@ -33,7 +34,6 @@ from mosaic_gateway.gateway.sign_in_record import SUCCEEDED
 __all__ = ["SignInRoutes"]
 
 SIGN_IN_PATH = "/sign-in/email"
-URL_CHARACTERS = ":/?#[]@!$&'()*+,;=%"  # besides letters, digits and -._~
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +70,8 @@ class SignInRoutes:
         stored = credentials.password_hash if credentials else None
         verified = await self._protection.passwords.run(request, verify_password, stored, asked.password)
         try:
-            user, ban_expired = admit(credentials, verified=verified, now=utc_now())
-            session = _new_session(request, user, remember=asked.remember)
-            await self._create(request, user, session, attempts, lift=ban_expired)
+            user, _ = admit(credentials, verified=verified, now=utc_now())
+            user, session = await self._create(request, Credentials(user, stored), attempts, remember=asked.remember)
         except (InvalidCredentialsError, BannedUserError) as error:
             await self._protection.record.failed(
                 request, error.code, user_id=credentials.user.id if credentials else None
@@ -87,19 +86,26 @@ class SignInRoutes:
         raise ApiError(400, "EMAIL_PASSWORD_SIGN_UP_DISABLED", "Email and password sign up is not enabled")
 
     async def _create(
-        self, request: Request, user: User, session: Session, attempts: str | None, *, lift: bool
-    ) -> None:
-        """Write *session* and its record, and forget the *attempts* before it; *lift* an expired ban."""
+        self, request: Request, verified: Credentials, attempts: str | None, *, remember: bool
+    ) -> tuple[User, Session]:
+        """Write a session and its record, and forget the *attempts* before it; lift an expired ban.
+
+        Raises `InvalidCredentialsError` and `BannedUserError` if the user was changed while the hash was computed.
+        """
         address = messages.client_address(request) or None
 
-        async def create(connection: AsyncConnection) -> None:
-            if lift:
+        async def create(connection: AsyncConnection) -> tuple[User, Session]:
+            credentials = await lock_credentials(connection, verified)
+            user, ban_expired = admit(credentials, verified=True, now=utc_now())
+            session = _new_session(request, user, remember=remember)
+            if ban_expired:
                 await lift_ban(connection, user)
             await insert_session(connection, session)
             await record_action(connection, SUCCEEDED, target=user.id, actor_id=user.id, ip_address=address)
             await self._protection.limits.succeeded(connection, SIGN_IN_PATH, attempts)
+            return user, session
 
-        await self._database.write(create)
+        return await self._database.write(create)
 
     def _signed_in(self, request: Request, asked: _SignIn, user: User, session: Session) -> Response:
         url = {} if asked.url is None else {"url": asked.url}
@@ -113,7 +119,7 @@ class SignInRoutes:
         headers = {
             "set-auth-token": self._cookies.bearer(session.token),
             "access-control-expose-headers": "set-auth-token",
-            **({"location": quote(asked.url, safe=URL_CHARACTERS)} if asked.url else {}),
+            **({"location": messages.header_url(asked.url)} if asked.url else {}),
         }
         return messages.json_response(body, headers=headers, cookies=cookies)
 

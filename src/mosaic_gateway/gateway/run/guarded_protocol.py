@@ -18,6 +18,9 @@ parser's callbacks report; after a refusal it is REFUSED, and further bytes are 
 - Refusals: an error of a request is sent at once, unless an earlier request on the connection is still being answered:
   then the connection is closed after that answer. After an error the output is closed, and input is discarded for a
   moment: closing at once would reset the connection before the client has read the response.
+- Upgrade: behind a request that asks for another protocol the parser reads no body, and would read that one as the next
+  request. Behind a proxy it would come from a client, with headers that only the proxy may send. So it is refused if
+  it has a body, and else answered as the last one of its connection.
 
 Of uvicorn this uses names that are not public; tests/unit/gateway/test_guarded_protocol.py lists them.
 """
@@ -47,6 +50,7 @@ __all__ = ["GuardedProtocol", "http_settings"]
 LOG = logging.getLogger(__name__)
 GRACE = 5  # seconds for open requests to finish at shutdown
 HEALTH = ("/healthz", "/readyz")
+BODY_HEADERS = frozenset((b"content-length", b"transfer-encoding"))
 RESET = struct.pack("ii", 1, 0)  # socket(7): a close discards what the kernel has not sent
 CLOSE = {"connection": "close"}
 
@@ -63,6 +67,10 @@ NOTHING, HEAD, BODY, REFUSED = _Reading
 
 class PipelineError(Exception):
     """A client sent more requests than may wait on one connection; the parser reports it as an invalid request."""
+
+
+class UpgradeError(Exception):
+    """A request with a body asks for another protocol; the parser reports it as an invalid request."""
 
 
 def _refusal(status: HTTPStatus, message: str, **headers: str) -> Response:
@@ -158,8 +166,13 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """A body, perhaps empty, begins. Raises `PipelineError`."""
+        """A body, perhaps empty, begins. Raises `PipelineError` and `UpgradeError`."""
+        upgrade = self.parser.should_upgrade()
+        if upgrade and not BODY_HEADERS.isdisjoint(name for name, _ in self.headers):
+            raise UpgradeError
         super().on_headers_complete()
+        if upgrade:
+            self.cycle.keep_alive = False
         self._steps += 1
         self._reading = BODY
         self._since = self._arrived
