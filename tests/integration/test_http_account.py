@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tests.support.http_gateway import Answer, Gateway
+from tests.support.http_gateway import Answer, Gateway, RunGateway
 from tests.support.people import PASSWORD, add_users, cookie_of
 
 SESSION = "/api/auth/get-session"
@@ -160,6 +160,15 @@ def test_update_user(gateway: Gateway) -> None:
         answer = post(gateway, "update-user", {"name": "x", field: "admin"}, cookie)
         assert (answer.status, answer.json["code"]) == (400, "FIELD_NOT_ALLOWED")
     assert user_of(gateway, cookie) == user
+
+
+def test_an_address_that_services_know_a_user_by_is_not_changed(gateway: Gateway, http_run: RunGateway) -> None:
+    """Otherwise a user could take the unused address of another person's account at a service."""
+    cookie = cookie_of(gateway.conninfo, "user1")
+    with http_run(gateway.conninfo, forward_user="email") as by_email:
+        answer = post(by_email, "change-email", {"newEmail": "new@example.com"}, cookie)
+        assert (answer.status, answer.json["code"]) == (403, "EMAIL_IS_IDENTITY")
+        assert user_of(by_email, cookie)["email"] == "user1@example.com"
 
 
 def test_change_email(gateway: Gateway) -> None:

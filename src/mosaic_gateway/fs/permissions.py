@@ -70,7 +70,7 @@ def _denying_path(path: Path) -> Path:
     for parent in reversed(path.parents):
         if not os.access(parent, os.X_OK):
             return parent
-    needed = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+    needed = os.R_OK | os.W_OK | (os.X_OK if os.path.isdir(path) else 0)  # noqa: PTH112 - Path.is_dir raises where a link leads to what is closed
     if os.path.lexists(path) and not os.access(path, needed):
         return path
     return path if os.access(path.parent, os.W_OK) else path.parent

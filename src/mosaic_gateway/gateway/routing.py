@@ -39,7 +39,9 @@ def connected_routes(services: Services, database: Database, hasher: Hasher) -> 
     return [
         *AuthRoutes(database, cookies).routes(),
         *SignInRoutes(database, cookies, protection).routes(),
-        *AccountRoutes(database, cookies, visitors, passwords).routes(),
+        *AccountRoutes(
+            database, cookies, visitors, passwords, email_is_identity=services.web.forward_user == "email"
+        ).routes(),
         *PasswordRoutes(database, cookies, visitors, passwords).routes(),
         *AdminRoutes(database, protection.passwords, access).routes(),
         *AdminCredentialRoutes(database, protection.passwords, access, services.web.base_url).routes(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mosaic_gateway.gateway.hosts import OwnHosts, machine_names
@@ -75,6 +75,7 @@ def test_urls_to_which_no_browser_is_sent(url: str) -> None:
     assert not TRUSTED.accepts_url(url)
 
 
+@settings(database=None, deadline=None)
 @given(st.text())
 def test_no_text_raises(text: str) -> None:
     """Every text is accepted or refused, also within a URL."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mosaic_gateway.gateway.proxies import Client, TrustedProxies, plain_address, resolve_client
@@ -128,6 +128,7 @@ _PARTS = st.sampled_from(
 _VALUES = st.one_of(st.lists(_PARTS).map("".join), st.text(st.characters(max_codepoint=255)))
 
 
+@settings(database=None, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(list(NAMES)), st.lists(_VALUES, max_size=3)),
     st.sampled_from([PROXY, None, "192.0.2.7"]),
@@ -142,6 +143,7 @@ def test_any_headers(headers: dict[str, list[str]], peer: str | None) -> None:
         assert client == Client(peer, "http")
 
 
+@settings(database=None, deadline=None)
 @given(st.lists(_VALUES, max_size=3))
 def test_a_client_cannot_choose_its_address(sent: list[str]) -> None:
     """Whatever a client sends, the address that the trusted proxy appends is the client's."""

@@ -35,13 +35,25 @@ STATUS = {"status": True}
 
 
 class AccountRoutes:
-    """The endpoints of the own account: sessions, name and image, e-mail address, deletion."""
+    """The endpoints of the own account: sessions, name and image, e-mail address, deletion.
 
-    def __init__(self, database: Database, cookies: Cookies, visitors: Visitors, passwords: PasswordCheck) -> None:
+    With *email_is_identity* services behind the gateway know people by their addresses, which only admins change then.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        cookies: Cookies,
+        visitors: Visitors,
+        passwords: PasswordCheck,
+        *,
+        email_is_identity: bool = False,
+    ) -> None:
         self._database = database
         self._passwords = passwords
         self._cookies = cookies
         self._visitors = visitors
+        self._email_is_identity = email_is_identity
 
     def routes(self) -> list[Route]:
         """Return the routes of the endpoints."""
@@ -142,6 +154,9 @@ class AccountRoutes:
         fields.check()
         signed_in = await self._visitors.require(request)
         await self._passwords.limit(request)
+        if self._email_is_identity:
+            message = "Services know you by this address. An admin can change it."
+            raise ApiError(403, "EMAIL_IS_IDENTITY", message)
         if email == signed_in.user.email:
             raise ApiError(400, "", "Email is the same")
         if signed_in.user.email_verified:
