@@ -71,7 +71,7 @@ class ForwardRoutes:
         if visitor is None:
             return self._redirects.via(request, original, SIGN_IN_PAGE) or unauthorized()
         if visitor.token is not None and set(visitor.token.scopes) != {SCOPE}:  # a proxy may pass it on to the service
-            message = f"For services an API token has the scope {SCOPE} only"
+            message = f"An API token for services has the scope {SCOPE} and no other"
             raise ApiError(403, "TOKEN_SCOPE_TOO_WIDE", message)
         user, session = visitor.user, visitor.session
         if user.is_banned(utc_now()) or not rule.permits(user.roles):
