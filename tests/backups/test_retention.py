@@ -24,7 +24,7 @@ def _backup(age: int, *, verified: bool) -> Backup:
     return Backup(Path(f"/b/{age}"), manifest)
 
 
-@settings(database=None)
+@settings(database=None, deadline=None)
 @given(st.lists(st.booleans(), max_size=12), st.integers(1, 12), st.none() | st.integers(0, 12))
 def test_to_prune(verified: list[bool], keep: int, days: int | None) -> None:
     """Exactly the requested backups are removed, oldest first, and never the last verified one."""

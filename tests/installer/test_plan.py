@@ -30,7 +30,7 @@ def test_the_steps_of_a_full_installation_are_in_this_order() -> None:
     )  # fmt: skip
 
 
-@settings(database=None)
+@settings(database=None, deadline=None)
 @given(st.sampled_from(EngineName), st.booleans())
 def test_steps_that_do_not_apply_are_omitted(engine: EngineName, start: bool) -> None:
     """Every plan is a part of the full one, in the same order."""
@@ -41,7 +41,7 @@ def test_steps_that_do_not_apply_are_omitted(engine: EngineName, start: bool) ->
     assert {"stop", "launch"} <= set(steps) or not start
 
 
-@settings(database=None)
+@settings(database=None, deadline=None)
 @given(st.sets(st.sampled_from(ALL)))
 def test_pending_steps_include_restarts(done: set[StepId]) -> None:
     """A change under a running gateway restarts it; without a start nothing is stopped or launched."""

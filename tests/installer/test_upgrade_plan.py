@@ -38,7 +38,7 @@ def test_order_of_steps() -> None:
     )  # fmt: skip
 
 
-@settings(database=None)
+@settings(database=None, deadline=None)
 @given(
     backup=st.booleans(), ran=st.booleans(), embedded=st.booleans(), service=st.booleans(), minor=st.booleans(),
     ahead=st.booleans(),

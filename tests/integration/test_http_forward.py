@@ -110,6 +110,19 @@ def test_permissions(gateway: Gateway) -> None:
     assert refused.json == {"message": "asa@example.com may not open grafana.example.com", "code": "FORBIDDEN"}
 
 
+def test_a_person_without_the_role_sees_a_page(gateway: Gateway) -> None:
+    """A browser that opens a page gets one that names the person, the service and the gateway; a script gets JSON."""
+    cookie, url = add_session(gateway, email="a<b>@example.com"), "https://grafana.example.com/x"
+    for answer in (ask(gateway, url, cookie=cookie, **BROWSER), ask_as_nginx(gateway, url, cookie=cookie, **BROWSER)):
+        page = answer.body.decode()
+        assert (answer.status, answer.headers["content-type"]) == (403, "text/html; charset=utf-8")
+        assert "<h1>a&lt;b&gt;@example.com may not open grafana.example.com</h1>" in page
+        assert f'<a href="{BASE}/">' in page
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+    for client in ({"method": "POST", **BROWSER}, {**BROWSER, "sec-fetch-mode": "cors"}, {"accept": "*/*"}):
+        assert ask(gateway, url, cookie=cookie, **client).json["code"] == "FORBIDDEN"
+
+
 def test_identity(gateway: Gateway, http_database: str) -> None:
     """The headers describe the user; on a public path they are empty, so that a proxy replaces its client's."""
     cookie = add_session(gateway, role="admin, ops")
@@ -295,7 +308,8 @@ def test_sessions_that_do_not_count(gateway: Gateway) -> None:
     url = "https://wiki.example.com/"
     assert ask(gateway, url, cookie=expired, **BROWSER).status == 302
     assert ask(gateway, url, cookie=banned[:-4] + "AAAA").status == 401
-    assert ask(gateway, url, cookie=banned, **BROWSER).json["code"] == "FORBIDDEN"
+    assert ask(gateway, url, cookie=banned).json["code"] == "FORBIDDEN"
+    assert ask(gateway, url, cookie=banned, **BROWSER).status == 403
     assert gateway.sql("SELECT * FROM sessions ORDER BY id") == before
 
 

@@ -149,7 +149,7 @@ def test_only_own_tokens(gateway: Gateway) -> None:
 
 
 def test_a_token_at_a_service_behind_the_gateway(http_database: str, http_run: RunGateway) -> None:
-    """Forward authentication takes a token with the scope ``forward`` where a rule allows it, and nowhere else."""
+    """Forward authentication takes a token with no scope but ``forward`` where a rule allows it, and nowhere else."""
     rules = (ForwardRule(host="api.example.com", allow="token"), ForwardRule(host="wiki.example.com"))
     add_users(http_database)
     settings = {"base_url": "https://auth.example.com", "trusted_proxies": ("127.0.0.1",), "forward_rules": rules}
@@ -166,11 +166,18 @@ def test_a_token_at_a_service_behind_the_gateway(http_database: str, http_run: R
             scope: accounts.create_token(http_database, email="user1@example.com", name="x", scopes=[scope], days=1)
             for scope in ("forward", "read")
         }
+        wide = accounts.create_token(
+            http_database, email="user1@example.com", name="x", scopes=["read", "forward"], days=1
+        )
+        refusal = ask("api.example.com", f"Bearer {wide.token.reveal()}")
+        assert (refusal.status, refusal.json["code"]) == (403, "TOKEN_SCOPE_TOO_WIDE")
         bearers = {scope: f"Bearer {issued.token.reveal()}" for scope, issued in made.items()}
         permitted = ask("api.example.com", bearers["forward"])
         assert (permitted.status, permitted.headers["remote-email"]) == (200, "user1@example.com")
         refused = [ask("api.example.com", bearers["read"]), ask("wiki.example.com", bearers["forward"])]
         assert [answer.status for answer in refused] == [403, 401]
-        assert gateway.sql("SELECT ip_address FROM audit_log WHERE action = 'token.use'") == [("198.51.100.7",)]
+        assert gateway.sql(
+            "SELECT ip_address FROM audit_log WHERE action = 'token.use' AND target = %s", made["forward"].record.id
+        ) == [("198.51.100.7",)]
         accounts.revoke_token(http_database, token_id=made["forward"].record.id)
         assert ask("api.example.com", bearers["forward"]).status == 401

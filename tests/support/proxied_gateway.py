@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from tests.support.reverse_proxies import (
     Site,
     create_certificate,
     documented,
+    documented_settings,
     replaced,
     run_caddy,
     run_nginx,
@@ -75,10 +75,10 @@ PROXIES: dict[str, Callable[[Path, int, str, Certificate], AbstractContextManage
 def run_proxied(kind: str, directory: Path, conninfo: str, **settings: Any) -> Iterator[Proxied]:
     """Run a gateway behind the proxy *kind*, both as documented, with other *settings* of the gateway."""
     site = Site(NAME, free_port(), create_certificate(directory, NAME))
-    documented_settings = tomllib.loads(documented(f"https-with-{kind}.md", "toml"))
-    assert documented_settings.pop("base_url") == f"https://{NAME}"
+    guide = documented_settings(f"https-with-{kind}.md")
+    assert guide.pop("base_url") == f"https://{NAME}"
     with (
-        run_gateway(conninfo, base_url=site.origin, **(documented_settings | settings)) as gateway,
+        run_gateway(conninfo, base_url=site.origin, **(guide | settings)) as gateway,
         PROXIES[kind](directory, site.port, f"127.0.0.1:{gateway.port}", site.certificate),
     ):
         yield Proxied(gateway, site)

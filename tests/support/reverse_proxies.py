@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import shlex
 import shutil
 import socket
 import ssl
@@ -18,6 +19,8 @@ from typing import Any
 
 import pytest
 from tests.support.http_gateway import Answer, exchange
+
+from mosaic_gateway.config import LISTS, parsed
 
 HOWTO = Path(__file__).resolve().parents[2] / "docs" / "howto"
 LIMIT = 20.0  # seconds; time-out for a start
@@ -96,6 +99,13 @@ def documented_blocks(page: str, language: str) -> list[str]:
     """Return the blocks in *language* of the how-to *page*."""
     text = (HOWTO / page).read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def documented_settings(page: str) -> dict[str, Any]:
+    """Return what the commands ``config set`` of the how-to *page* set, in their order."""
+    commands = [shlex.split(line) for block in documented_blocks(page, "sh") for line in block.splitlines()]
+    changes = [words[3:] for words in commands if words[:3] == ["mosaic-gateway", "config", "set"]]
+    return {name: parsed(name, values if name in LISTS else values[0], page) for name, *values in changes}
 
 
 def replaced(text: str, replacements: Mapping[str, str]) -> str:

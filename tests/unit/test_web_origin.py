@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mosaic_gateway.web_origin import Origin, OriginPattern, is_address, is_loopback, parse_authority
@@ -66,6 +66,7 @@ def test_texts_that_are_no_origin(url: str) -> None:
     assert Origin.of(url) is None
 
 
+@settings(database=None, deadline=None)
 @given(st.text())
 def test_parsing_is_idempotent(text: str) -> None:
     """No text raises, and the canonical form of an origin parses to itself."""

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["malformed_host", "refused_host"]
+__all__ = ["PAGE_SECURITY", "STYLE", "malformed_host", "refused_host"]
 
 STYLE = (
     ":root{color-scheme:light dark}"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mosaic_gateway.migrations import gate
@@ -124,6 +124,7 @@ def test_invalid_journal_is_a_fault(journal: bytes, reason: str) -> None:
     assert reason in str(finding)
 
 
+@settings(database=None, deadline=None)
 @given(data=st.data())
 def test_any_changed_byte_is_a_fault(data: st.DataObject) -> None:
     """A change of any byte of a migration or the journal is reported."""

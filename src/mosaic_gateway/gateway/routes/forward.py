@@ -19,7 +19,7 @@ from mosaic_gateway.auth.better_auth_format import utc_now
 from mosaic_gateway.auth.cookies import Cookies
 from mosaic_gateway.auth.sessions import Session
 from mosaic_gateway.forward_rules import PUBLIC, TOKEN, AmbiguousPathError, ForwardRule, find_rule
-from mosaic_gateway.gateway.forward_responses import Redirects, permission, unauthorized
+from mosaic_gateway.gateway.forward_responses import Redirects, forbidden, permission, unauthorized
 from mosaic_gateway.gateway.messages import ApiError, header_url, json_response, pending_cookies
 from mosaic_gateway.gateway.original_request import OriginalRequest, original_request
 from mosaic_gateway.gateway.path_readings import MalformedPathError, path_readings
@@ -70,9 +70,12 @@ class ForwardRoutes:
         visitor = await self._visitors.identify(request, SCOPE if rule.allow == TOKEN else None, extends=False)
         if visitor is None:
             return self._redirects.via(request, original, SIGN_IN_PAGE) or unauthorized()
+        if visitor.token is not None and set(visitor.token.scopes) != {SCOPE}:  # a proxy may pass it on to the service
+            message = f"An API token for services has the scope {SCOPE} and no other"
+            raise ApiError(403, "TOKEN_SCOPE_TOO_WIDE", message)
         user, session = visitor.user, visitor.session
         if user.is_banned(utc_now()) or not rule.permits(user.roles):
-            raise ApiError(403, "FORBIDDEN", f"{user.email} may not open {original.host}")
+            return forbidden(request, original, user, self._web.base_url)
         extension = self._extension(request, original, session) if session else None
         return extension or permission(user, user.email if self._web.forward_user == "email" else user.id)
 
