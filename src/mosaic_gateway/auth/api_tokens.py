@@ -23,7 +23,6 @@ from typing import LiteralString
 
 from psycopg import AsyncConnection
 from psycopg.rows import class_row, tuple_row
-from psycopg.types.json import Jsonb
 
 from mosaic_gateway.auth.audit import Actor, record
 from mosaic_gateway.auth.better_auth_format import iso, new_id, utc_now
@@ -71,11 +70,9 @@ REVOKE: LiteralString = (
     f" WHERE t.id = %s AND t.user_id = coalesce(%s, t.user_id) RETURNING {COLUMNS}"
 )
 USE = "UPDATE api_tokens SET last_used_at = %s WHERE id = %s AND (last_used_at IS NULL OR last_used_at <= %s)"
-REFUSE = (
-    "INSERT INTO audit_log (actor_id, action, target, ip_address, details, created_at)"
-    " SELECT %(user)s, 'token.refused', %(token)s, %(address)s, %(details)s, now() WHERE NOT EXISTS (SELECT 1"
-    " FROM audit_log WHERE created_at > now() - interval '10 minutes' AND action = 'token.refused'"
-    " AND target = %(token)s)"
+REFUSED = (
+    "SELECT EXISTS (SELECT 1 FROM audit_log WHERE created_at > now() - interval '10 minutes'"
+    " AND action = 'token.refused' AND target = %s)"
 )
 WIDTH = 8  # columns of a token
 
@@ -219,20 +216,17 @@ async def record_use(connection: AsyncConnection, record: ApiToken, ip_address: 
 
 async def record_refusal(connection: AsyncConnection, record: ApiToken, reason: str, ip_address: str | None) -> None:
     """Record in the audit log that the token was refused, at most once in ten minutes."""
-    values = {
-        "user": record.user_id,
-        "token": record.id,
-        "address": ip_address,
-        "details": Jsonb({"name": record.name, "reason": reason}),
-    }
-    await connection.execute(REFUSE, values)
+    row = await (await connection.execute(REFUSED, (record.id,))).fetchone()
+    if row is None or not row[0]:
+        actor = Actor(user_id=record.user_id, ip_address=ip_address)
+        await _record(connection, actor, "token.refused", record, {"reason": reason})
 
 
 async def _record(
     connection: AsyncConnection, actor: Actor, action: str, token: ApiToken, details: dict[str, object]
 ) -> None:
-    details = {"name": token.name, "userId": token.user_id, **details}
-    await record(connection, actor, action, token.id, details)
+    details = {"name": token.name, "tokenId": token.id, **details}
+    await record(connection, actor, action, token.id, details, owner_id=token.user_id)
 
 
 def _hash(token: str) -> str:
