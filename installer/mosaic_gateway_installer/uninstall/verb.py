@@ -6,13 +6,11 @@ import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from mosaic_gateway import installation
 from mosaic_gateway.cli import Outcome, Reporter
 from mosaic_gateway.config import Config
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.gateway.control import this_program
 from mosaic_gateway.hint import Text, command
 from mosaic_gateway.process import Request
 from mosaic_gateway_installer.install.steps.gateway import StopStep
@@ -188,7 +186,7 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
 def purge_command(home: installation.Home, instance_id: str) -> Text:
     """Return how to remove the retained data, also if this process runs from a program copy of *home*, now removed."""
     purge = command("uninstall", f"--purge={instance_id}", home=home.path)
-    if not (runs_from_copy() and Path(this_program()[-1]).is_relative_to(home.runtime.resolve())):
+    if not runs_from_copy(home):
         return purge
     if home.broker is None:
         return f"rm -rf {shlex.quote(str(home.path))}"
