@@ -244,8 +244,12 @@ def parsed(name: str, value: Any, source: str) -> Any:
     try:
         return convert(value)
     except (TypeError, ValueError) as error:
-        displayed = "the value" if name in SECRETS else str(error) if name == "forward" else repr(value)
+        displayed = "the value" if name in SECRETS else str(error) if name == "forward" else _shown(value)
         raise ConfigError(f"invalid value for {name} from {source}: {displayed}", hint=_hint(name)) from error
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(repr, value)) if isinstance(value, list | tuple) and value else repr(value)
 
 
 def _text(value: Any) -> str:
@@ -347,8 +351,8 @@ HINTS: Mapping[str, str] = {
     " ASCII in its ASCII form (xn--…). For a path of another server, give the gateway a subdomain of its own.",
     "trusted_origins": 'Give a list of origins (scheme, host and port, no path) and patterns, such as ["https://app.example.com",'
     ' "https://*.example.com"].',
-    "trusted_proxies": 'Give a list of addresses, networks and the word unix, such as ["127.0.0.1", "10.1.0.0/16"]; a'
-    " network's address has no bits beyond its prefix, and a host name is none.",
+    "trusted_proxies": 'Give IP addresses or networks, not host names, such as ["127.0.0.1", "10.1.0.0/16"], and the'
+    " word unix for a proxy at a unix socket. A network begins with its first address: 10.0.0.0/8, not 10.1.0.0/8.",
 }
 
 

@@ -104,7 +104,8 @@ def test_a_restore_on_a_terminal_asks(twice: Site, answer: str) -> None:
         os.close(descriptor)
     assert "public.t_mark: 2 rows now, 1 in the backup" in err
     assert "Replace the present data" in err
-    assert process.returncode == (0 if answer == "y" else 130)
+    assert process.returncode == (0 if answer == "y" else 7)
+    assert ("error [RESTORE_DECLINED]: the restore was declined; nothing was changed" in err) is (answer == "n")
     assert marks_of(twice) == (["then"] if answer == "y" else ["now", "then"])
 
 

@@ -67,8 +67,9 @@ def test_guesses_with_a_session_are_limited(gateway: Gateway, path: str) -> None
     cookie = cookie_of(gateway.conninfo, "user1")
     body = {"password": "wrong", "currentPassword": "wrong", "newPassword": NEW}
     assert [post(gateway, path, body, cookie).status for _ in range(4)] == [400, 400, 400, 429]
-    failures = gateway.sql("SELECT target, details->>'code' FROM audit_log WHERE action = 'sign-in.failed'")
-    assert failures == [("user1", "INVALID_PASSWORD")] * 3
+    failures = gateway.sql("SELECT actor_id, target, details->>'code' FROM audit_log WHERE action ~ 'failed'")
+    assert failures == [("user1", "user1", "INVALID_PASSWORD")] * 3
+    assert gateway.sql("SELECT count(*) FROM audit_log WHERE action = 'password.check-failed'") == [(3,)]
 
 
 def test_two_changes_of_a_password_at_once(gateway: Gateway) -> None:

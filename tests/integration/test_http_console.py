@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support import people
 from tests.support.console_data import ADMIN, SIGN_INS, make_home, seed
 from tests.support.http_gateway import Gateway, run_gateway
 
+from mosaic_gateway.auth import accounts
 from mosaic_gateway.installation.layout import Home
 
 ENDPOINTS = ("overview", "activity", "activity/export")
@@ -130,6 +132,29 @@ def test_activity_is_filtered(gateway: Gateway) -> None:
         answer = gateway.get(f"/api/console/activity?{query}", cookie=cookie)
         assert (answer.status, answer.json["code"]) == (400, "VALIDATION_ERROR")
         assert f"[query.{field}]" in answer.json["message"]
+
+
+def test_activity_names_people_who_have_been_removed(gateway: Gateway) -> None:
+    """Entries about a removed person, or by one, are found by name and address; those of a token say whose it is."""
+    boss = {"cookie": cookie_of(gateway), "origin": f"http://127.0.0.1:{gateway.port}"}
+    conninfo, grace = gateway.conninfo, {"id": "u0", "name": "Grace Hopper", "email": "grace@example.com"}
+    token = accounts.create_token(conninfo, email=grace["email"], name="job", scopes=["read"], days=1).record
+    accounts.revoke_token(conninfo, token_id=token.id)
+    accounts.set_role(conninfo, email=grace["email"], role="admin")
+    theirs = {"cookie": people.cookie_of(conninfo, "u0"), "origin": boss["origin"]}
+    assert gateway.post("/api/auth/admin/unban-user", {"userId": "u6"}, **theirs).status == 200
+    gateway.sql("DELETE FROM audit_log WHERE action LIKE 'sign-in.%%'")
+    assert gateway.post("/api/auth/admin/remove-user", {"userId": "u0"}, **boss).status == 200
+    for person in ("hopper", "GRACE@example.com"):
+        listed = gateway.get(f"/api/console/activity?person={person}", cookie=boss["cookie"]).json["entries"]
+        *others, unban = [listed[number] for number in (0, 2, 3, 4, 1)]
+        assert [entry["action"] for entry in listed] == [
+            "user.remove", "user.unban", "user.set-role", "token.revoke", "token.create",
+        ]  # fmt: skip
+        assert [entry["target"] for entry in others] == [grace] * 4
+        assert (unban["actor"], unban["target"]["id"]) == (grace, "u6")
+        assert listed[0]["actor"]["email"] == ADMIN["email"]
+        assert listed[-1]["details"] == {"name": "job", "tokenId": token.id, "scopes": ["read"]}
 
 
 def test_rare_entry_is_found_at_a_bounded_cost(gateway: Gateway) -> None:

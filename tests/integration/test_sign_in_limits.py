@@ -139,8 +139,9 @@ def test_set_up_is_limited(http_gateway: Gateway) -> None:
 
 
 def records(gateway: Gateway) -> list[tuple[Any, ...]]:
-    """Return action, target and details of the audit log's sign-ins, oldest first."""
-    return gateway.sql("SELECT action, target, details FROM audit_log WHERE action LIKE 'sign-in.%%' ORDER BY id")
+    """Return action, target and details (without the people's names) of the audit log's sign-ins, oldest first."""
+    details = "details - '{actor,target}'::text[]"
+    return gateway.sql(f"SELECT action, target, {details} FROM audit_log WHERE action LIKE 'sign-in.%%' ORDER BY id")
 
 
 def test_attempts_are_recorded(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mosaic_gateway.config import Config, ConfigError, Secret, default_home, load_auth_secret, load_config
+from mosaic_gateway.config import Config, ConfigError, Secret, default_home, load_auth_secret, load_config, parsed
 from mosaic_gateway.errors import ExitCode
 from mosaic_gateway.fs.record_fields import RecordError
 from mosaic_gateway.installation.engine_name import EngineName
@@ -119,7 +119,7 @@ def test_refused_settings(home: Home, text: str) -> None:
         *(("trusted_origins", value, "list of origins") for value in (
             "a.example", "https://a.example/path", "*", "https://*", "myapp://a", "https://a.example,,", "null",
         )),
-        *(("trusted_proxies", value, "list of addresses") for value in (
+        *(("trusted_proxies", value, "IP addresses or networks, not host names") for value in (
             "localhost", "*", "10.1.0.0/8", "127.0.0.1:80", "unix:/run/x", "127.0.0.1,",
         )),
     ],
@@ -129,6 +129,14 @@ def test_refused_web_settings(home: Home, name: str, value: str, hint: str) -> N
     with pytest.raises(ConfigError, match=f"invalid value for {name} from MOSAIC_GATEWAY_{name.upper()}") as caught:
         load(home, env={f"MOSAIC_GATEWAY_{name.upper()}": value})
     assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("value", ["localhost", ("localhost",), ["localhost"]])
+def test_a_refused_list_is_shown_as_it_was_typed(home: Home, value: object) -> None:
+    """Neither a tuple nor a list of Python."""
+    with pytest.raises(ConfigError) as caught:
+        parsed("trusted_proxies", value, "the command line")
+    assert caught.value.message == "invalid value for trusted_proxies from the command line: 'localhost'"
 
 
 def test_web_settings(home: Home) -> None:

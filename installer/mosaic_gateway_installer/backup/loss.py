@@ -15,6 +15,7 @@ from psycopg import sql
 
 from mosaic_gateway.cli import ConfirmationMissingError
 from mosaic_gateway.engines import connect
+from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.gateway import running_database
 from mosaic_gateway.hint import command
 from mosaic_gateway.installation import EngineName, Home, Receipt
@@ -22,10 +23,16 @@ from mosaic_gateway_installer.backup.contents import data_of
 from mosaic_gateway_installer.backup.manifest import Manifest
 from mosaic_gateway_installer.backup.row_checksums import tables_of
 
-__all__ = ["Loss", "confirm", "read_loss"]
+__all__ = ["Loss", "RestoreDeclinedError", "confirm", "read_loss"]
 
 PEOPLE: LiteralString = "SELECT email FROM public.users WHERE created_at > %s::timestamp ORDER BY created_at"
 SHOWN = 5  # people that a message names
+
+
+class RestoreDeclinedError(RefusedError):
+    """The prompt was not answered with yes."""
+
+    code = "RESTORE_DECLINED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +94,7 @@ def read_loss(home: Home, receipt: Receipt | None, manifest: Manifest) -> Loss |
 def confirm(home: Home, name: str, loss: Loss, *, asks: bool) -> None:
     """Show what a restore of the backup *name* would lose, and ask.
 
-    Raises `ConfirmationMissingError` without a terminal or without *asks*, click.Abort if the answer is no.
+    Raises `ConfirmationMissingError` without a terminal or without *asks*, `RestoreDeclinedError` if the answer is no.
     """
     if not asks or home.broker is not None or not sys.stdin.isatty():
         raise ConfirmationMissingError(
@@ -97,7 +104,8 @@ def confirm(home: Home, name: str, loss: Loss, *, asks: bool) -> None:
         )
     for line in loss.lines:
         click.echo(line, err=True)
-    click.confirm(f"Replace the present data of {home.path}?", abort=True, err=True)
+    if not click.confirm(f"Replace the present data of {home.path}?", err=True):
+        raise RestoreDeclinedError("the restore was declined; nothing was changed")
 
 
 def _count(connection: psycopg.Connection[Any], table: sql.Identifier) -> int:

@@ -132,9 +132,10 @@ def is_of_this_package(program: Program) -> bool:
     return bool(distributions) and same and is_untouched(program.directory)
 
 
-def runs_from_copy() -> bool:
-    """Return whether this process runs from a program copy."""
-    return this_program()[1] == "-I"
+def runs_from_copy(home: Home | None = None) -> bool:
+    """Return whether this process runs from a program copy; of *home*, if given, whose copies may be removed."""
+    words = this_program()
+    return words[1] == "-I" and (home is None or Path(words[-1]).is_relative_to(home.runtime.resolve()))
 
 
 def altered_files(path: Path) -> list[str]:

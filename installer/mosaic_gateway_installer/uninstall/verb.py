@@ -31,7 +31,7 @@ from mosaic_gateway_installer.uninstall.steps import (
     SetAsideStep,
 )
 
-__all__ = ["PurgeNotConfirmedError", "uninstall"]
+__all__ = ["PurgeNotConfirmedError", "purge_command", "uninstall"]
 
 
 class PurgeNotConfirmedError(RefusedError):
@@ -166,7 +166,9 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
         names = ", ".join(_top_names(removal.retained, home)) or "nothing"
         lines.append("A later install adopts the retained data.")
         verb = "Would retain" if dry_run else "Retained"
-        lines.append(f"{verb} in {home.path}: {names}. To remove that as well: " + _purge(home, receipt))
+        lines.append(
+            f"{verb} in {home.path}: {names}. To remove that as well: " + purge_command(home, receipt.instance_id)
+        )
     return Outcome(
         result={
             "home": str(home.path),
@@ -181,14 +183,14 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
     )
 
 
-def _purge(home: installation.Home, receipt: installation.Receipt) -> Text:
-    """Return how to remove the retained data; the command of the home itself has just been removed."""
-    purge = command("uninstall", f"--purge={receipt.instance_id}", home=home.path)
-    if not runs_from_copy():
+def purge_command(home: installation.Home, instance_id: str) -> Text:
+    """Return how to remove the retained data, also if this process runs from a program copy of *home*, now removed."""
+    purge = command("uninstall", f"--purge={instance_id}", home=home.path)
+    if not runs_from_copy(home):
         return purge
     if home.broker is None:
         return f"rm -rf {shlex.quote(str(home.path))}"
-    return "install the package again (pip install mosaic-gateway), then run " + purge
+    return f"install the package again (pip install mosaic-gateway), then run {purge}"  # the package's own command
 
 
 def _top_names(retained: Sequence[str], home: installation.Home) -> list[str]:

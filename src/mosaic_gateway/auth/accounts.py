@@ -14,7 +14,7 @@ from typing import TypeVar
 from psycopg import AsyncConnection
 
 from mosaic_gateway.auth import administration, api_tokens, permissions, session_list, setup, setup_tokens, users
-from mosaic_gateway.auth.api_tokens import ApiToken, IssuedToken
+from mosaic_gateway.auth.api_tokens import ApiToken, IssuedToken, OwnedToken
 from mosaic_gateway.auth.audit import COMMAND_LINE
 from mosaic_gateway.auth.better_auth_format import utc_now
 from mosaic_gateway.auth.connection import run_on
@@ -120,9 +120,15 @@ def ban_user(conninfo: str, *, email: str, reason: str | None = None, days: floa
     )
 
 
-def unban_user(conninfo: str, *, email: str) -> User:
-    """Lift the ban of the user *email*. Raises `UserNotFoundError`."""
-    return _with_user(conninfo, email, lambda connection, user: administration.unban(connection, COMMAND_LINE, user.id))
+def unban_user(conninfo: str, *, email: str) -> tuple[User, bool]:
+    """Lift the ban of the user *email*; return the user, and whether there was one. Raises `UserNotFoundError`."""
+
+    async def unban(connection: AsyncConnection, user: User) -> tuple[User, bool]:
+        if not user.banned:
+            return user, False
+        return await administration.unban(connection, COMMAND_LINE, user.id), True
+
+    return _with_user(conninfo, email, unban)
 
 
 def remove_user(conninfo: str, *, email: str) -> User:
@@ -177,17 +183,17 @@ def create_token(conninfo: str, *, email: str, name: str, scopes: Collection[str
         conninfo,
         email,
         lambda connection, user: api_tokens.create_token(
-            connection, COMMAND_LINE, user.id, name=name, scopes=scopes, expires_at=expires_at
+            connection, COMMAND_LINE, user, name=name, scopes=scopes, expires_at=expires_at
         ),
     )
 
 
-def list_tokens(conninfo: str, *, email: str | None) -> list[ApiToken]:
+def list_tokens(conninfo: str, *, email: str | None) -> list[OwnedToken]:
     """Return the API tokens of the user *email*, or of all users; writes nothing. Raises `UserNotFoundError`."""
 
-    async def read(connection: AsyncConnection) -> list[ApiToken]:
+    async def read(connection: AsyncConnection) -> list[OwnedToken]:
         user = await administration.find_user_by_email(connection, email) if email is not None else None
-        return await api_tokens.list_tokens(connection, user.id if user else None)
+        return await api_tokens.list_owned(connection, user.id if user else None)
 
     return run_on(conninfo, read)
 

@@ -1,7 +1,7 @@
 """Reading of the audit log: pages by key, filtered by action, person and time, at a bounded cost.
 
 A filter that few rows match would read a table of any size. Therefore a page inspects at most `WINDOW` rows; it says
-where the next page begins, also if it found nothing.
+where the next page begins, also if it found nothing. People who have been removed are named by the entry's details.
 """
 
 from __future__ import annotations
@@ -31,16 +31,22 @@ SELECT min(id), count(*) FROM (SELECT id FROM audit_log WHERE id < %(before)s
     ORDER BY id DESC LIMIT %(window)s) AS inspected
 """
 PAGE: LiteralString = """
-SELECT entry.id, entry.created_at, entry.action, entry.actor_id, actor.name, actor.email, entry.target, target.name,
-    target.email, entry.ip_address, entry.details
+SELECT entry.id, entry.created_at, entry.action,
+    coalesce(entry.actor_id, entry.details #>> '{actor,id}'), coalesce(actor.name, entry.details #>> '{actor,name}'),
+    coalesce(actor.email, entry.details #>> '{actor,email}'),
+    coalesce(entry.details #>> '{target,id}', entry.target), coalesce(target.name, entry.details #>> '{target,name}'),
+    coalesce(target.email, entry.details #>> '{target,email}'),
+    entry.ip_address, entry.details - '{actor,target}'::text[]
 FROM audit_log AS entry
-LEFT JOIN users AS actor ON actor.id = entry.actor_id LEFT JOIN users AS target ON target.id = entry.target
+LEFT JOIN users AS actor ON actor.id = entry.actor_id
+LEFT JOIN users AS target ON target.id = coalesce(entry.details #>> '{target,id}', entry.target)
 WHERE entry.id >= %(floor)s AND entry.id < %(before)s
     AND entry.created_at >= coalesce(%(since)s, '-infinity'::timestamp)
     AND entry.created_at < coalesce(%(until)s, 'infinity'::timestamp)
     AND (%(action)s::text IS NULL OR entry.action = %(action)s)
-    AND (%(person)s::text IS NULL OR strpos(lower(concat_ws(' ', actor.name, actor.email)), lower(%(person)s)) > 0
-        OR strpos(lower(concat_ws(' ', target.name, target.email, entry.details ->> 'email')), lower(%(person)s)) > 0)
+    AND (%(person)s::text IS NULL OR strpos(lower(concat_ws(' ', actor.name, actor.email, target.name, target.email,
+        entry.details #>> '{actor,name}', entry.details #>> '{actor,email}', entry.details #>> '{target,name}',
+        entry.details #>> '{target,email}', entry.details ->> 'email')), lower(%(person)s)) > 0)
 ORDER BY entry.id DESC LIMIT %(rows)s
 """
 ACTIONS: LiteralString = """

@@ -109,10 +109,8 @@ async def remove_user(connection: AsyncConnection, actor: Actor, user_id: str, *
     user = await find_user(connection, user_id)
     await check_admin_remains(connection, user, None)
     await reset_tokens.revoke(connection, user_id)
+    await record(connection, actor, action, user_id)  # while the user has a name
     await connection.execute(REMOVE, (user_id,))
-    if actor.user_id == user_id:
-        actor = replace(actor, user_id=None)  # the log refers to users that exist
-    await record(connection, actor, action, user_id, {"email": user.email})
     return user
 
 

@@ -17,13 +17,12 @@ import hashlib
 import secrets
 import string
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import LiteralString
 
 from psycopg import AsyncConnection
-from psycopg.rows import class_row, tuple_row
-from psycopg.types.json import Jsonb
+from psycopg.rows import class_row, dict_row, tuple_row
 
 from mosaic_gateway.auth.audit import Actor, record
 from mosaic_gateway.auth.better_auth_format import iso, new_id, utc_now
@@ -38,8 +37,10 @@ __all__ = [
     "SCOPES",
     "ApiToken",
     "IssuedToken",
+    "OwnedToken",
     "create_token",
     "find_token",
+    "list_owned",
     "list_tokens",
     "record_refusal",
     "record_use",
@@ -63,21 +64,22 @@ FIND: LiteralString = (
     " WHERE t.token_hash = %s"
 )
 LIST: LiteralString = (
-    f"SELECT {COLUMNS} FROM api_tokens t WHERE t.user_id = coalesce(%s, t.user_id)"  # noqa: S608 - constants only
+    f"SELECT {COLUMNS} FROM api_tokens t WHERE t.user_id = %s"  # noqa: S608 - constants only
     " ORDER BY t.created_at, t.id"
+)
+LIST_OWNED: LiteralString = (
+    f"SELECT {COLUMNS}, u.email FROM api_tokens t JOIN users u ON u.id = t.user_id"  # noqa: S608 - constants only
+    " WHERE t.user_id = coalesce(%s, t.user_id) ORDER BY u.email, t.created_at, t.id"
 )
 REVOKE: LiteralString = (
     "UPDATE api_tokens t SET revoked_at = coalesce(t.revoked_at, %s)"  # noqa: S608 - constants only
     f" WHERE t.id = %s AND t.user_id = coalesce(%s, t.user_id) RETURNING {COLUMNS}"
 )
 USE = "UPDATE api_tokens SET last_used_at = %s WHERE id = %s AND (last_used_at IS NULL OR last_used_at <= %s)"
-REFUSE = (
-    "INSERT INTO audit_log (actor_id, action, target, ip_address, details, created_at)"
-    " SELECT %(user)s, 'token.refused', %(token)s, %(address)s, %(details)s, now() WHERE NOT EXISTS (SELECT 1"
-    " FROM audit_log WHERE created_at > now() - interval '10 minutes' AND action = 'token.refused'"
-    " AND target = %(token)s)"
+REFUSED = (
+    "SELECT EXISTS (SELECT 1 FROM audit_log WHERE created_at > now() - interval '10 minutes'"
+    " AND action = 'token.refused' AND target = %s)"
 )
-WIDTH = 8  # columns of a token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,22 +127,35 @@ class ApiToken:
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """A new token; its clear text is stored nowhere."""
+    """A new token and whose it is; its clear text is stored nowhere."""
 
     token: Secret
     record: ApiToken
+    user: User
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedToken:
+    """A token and the address of its user, for the command line."""
+
+    record: ApiToken
+    email: str
+
+    def to_json(self) -> dict[str, object]:
+        """Return the JSON object."""
+        return {**self.record.to_json(), "email": self.email}
 
 
 async def create_token(
     connection: AsyncConnection,
     actor: Actor,
-    user_id: str,
+    user: User,
     *,
     name: str,
     scopes: Collection[str],
     expires_at: datetime | None,
 ) -> IssuedToken:
-    """Store a new token of the user *user_id*, who exists. Raises `InvalidScopeError`."""
+    """Store a new token of *user*, who exists. Raises `InvalidScopeError`."""
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:
         raise InvalidScopeError(
@@ -150,7 +165,7 @@ async def create_token(
     token = PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
     record = ApiToken(
         id=new_id(),
-        user_id=user_id,
+        user_id=user.id,
         name=name,
         scopes=[scope for scope in SCOPES if scope in scopes],
         last_used_at=None,
@@ -158,16 +173,23 @@ async def create_token(
         revoked_at=None,
         created_at=utc_now(),
     )
-    row = (record.id, user_id, name, _hash(token), record.scopes, expires_at, record.created_at)
+    row = (record.id, user.id, name, _hash(token), record.scopes, expires_at, record.created_at)
     await connection.execute(INSERT, row)
     await _record(connection, actor, "token.create", record, {"scopes": record.scopes})
-    return IssuedToken(Secret(token), record)
+    return IssuedToken(Secret(token), record, user)
 
 
-async def list_tokens(connection: AsyncConnection, user_id: str | None = None) -> list[ApiToken]:
-    """Return the tokens of a user, or of all users, oldest first, revoked and expired ones too."""
+async def list_tokens(connection: AsyncConnection, user_id: str) -> list[ApiToken]:
+    """Return the tokens of a user, oldest first, revoked and expired ones too."""
     async with connection.cursor(row_factory=class_row(ApiToken)) as cursor:
         return await (await cursor.execute(LIST, (user_id,))).fetchall()
+
+
+async def list_owned(connection: AsyncConnection, user_id: str | None) -> list[OwnedToken]:
+    """Return the tokens of a user, or of all by the users' addresses, revoked and expired ones too."""
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        rows = await (await cursor.execute(LIST_OWNED, (user_id,))).fetchall()
+    return [OwnedToken(ApiToken(**{k: row[k] for k in row if k != "email"}), row["email"]) for row in rows]
 
 
 async def revoke_token(
@@ -193,18 +215,8 @@ async def find_token(connection: AsyncConnection, token: str) -> tuple[ApiToken,
         row = await (await cursor.execute(FIND, (_hash(token),))).fetchone()
     if row is None:
         return None
-    token_id, user_id, name, scopes, last_used_at, expires_at, revoked_at, created_at = row[:WIDTH]
-    record = ApiToken(
-        id=token_id,
-        user_id=user_id,
-        name=name,
-        scopes=scopes,
-        last_used_at=last_used_at,
-        expires_at=expires_at,
-        revoked_at=revoked_at,
-        created_at=created_at,
-    )
-    return record, User.from_row(row[WIDTH:])
+    names = [field.name for field in fields(ApiToken)]  # in the order of COLUMNS
+    return ApiToken(**dict(zip(names, row, strict=False))), User.from_row(row[len(names) :])
 
 
 async def record_use(connection: AsyncConnection, record: ApiToken, ip_address: str | None) -> None:
@@ -219,20 +231,17 @@ async def record_use(connection: AsyncConnection, record: ApiToken, ip_address: 
 
 async def record_refusal(connection: AsyncConnection, record: ApiToken, reason: str, ip_address: str | None) -> None:
     """Record in the audit log that the token was refused, at most once in ten minutes."""
-    values = {
-        "user": record.user_id,
-        "token": record.id,
-        "address": ip_address,
-        "details": Jsonb({"name": record.name, "reason": reason}),
-    }
-    await connection.execute(REFUSE, values)
+    row = await (await connection.execute(REFUSED, (record.id,))).fetchone()
+    if row is None or not row[0]:
+        actor = Actor(user_id=record.user_id, ip_address=ip_address)
+        await _record(connection, actor, "token.refused", record, {"reason": reason})
 
 
 async def _record(
     connection: AsyncConnection, actor: Actor, action: str, token: ApiToken, details: dict[str, object]
 ) -> None:
-    details = {"name": token.name, "userId": token.user_id, **details}
-    await record(connection, actor, action, token.id, details)
+    details = {"name": token.name, "tokenId": token.id, **details}
+    await record(connection, actor, action, token.id, details, owner_id=token.user_id)
 
 
 def _hash(token: str) -> str:

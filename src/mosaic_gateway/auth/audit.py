@@ -24,9 +24,21 @@ COMMAND_LINE = Actor(user_id=None)
 
 
 async def record(
-    connection: AsyncConnection, actor: Actor, action: str, target: str, details: Mapping[str, object] | None = None
+    connection: AsyncConnection,
+    actor: Actor,
+    action: str,
+    target: str,
+    details: Mapping[str, object] | None = None,
+    *,
+    owner_id: str | None = None,
 ) -> None:
-    """Record that *actor* did *action* to *target*, the id of a user or of an API token."""
+    """Record that *actor* did *action* to *target*, the id of a user, or of an API token of the user *owner_id*."""
     await record_action(
-        connection, action, target=target, actor_id=actor.user_id, ip_address=actor.ip_address, details=details
+        connection,
+        action,
+        target=target,
+        actor_id=actor.user_id,
+        ip_address=actor.ip_address,
+        details=details,
+        owner_id=owner_id,
     )

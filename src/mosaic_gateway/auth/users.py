@@ -62,10 +62,14 @@ CHANGE_ACCOUNT = (
     "UPDATE accounts SET password = %s, updated_at = %s"
     " WHERE user_id = %s AND provider_id = 'credential' AND account_id = user_id"
 )
-INSERT_ACTION = (
-    "INSERT INTO audit_log (actor_id, action, target, ip_address, details, created_at)"
-    " VALUES (%s, %s, %s, %s, %s, now())"
-)
+#: The people are named in the details, since the entry outlives their rows.
+INSERT_ACTION = """
+INSERT INTO audit_log (actor_id, action, target, ip_address, details, created_at)
+SELECT %(actor)s, %(action)s, %(target)s, %(address)s, %(details)s || jsonb_strip_nulls(jsonb_build_object(
+    'actor', (SELECT jsonb_build_object('id', id, 'name', name, 'email', email) FROM users WHERE id = %(actor)s),
+    'target', (SELECT jsonb_build_object('id', id, 'name', name, 'email', email) FROM users WHERE id = %(person)s)
+)), now()
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,9 +221,16 @@ async def record_action(
     actor_id: str | None = None,
     ip_address: str | None = None,
     details: Mapping[str, object] | None = None,
+    owner_id: str | None = None,
 ) -> None:
     """Record *action* on the user id *target*; *actor_id* None means the command line, or a person not signed in.
 
-    *details* are values that JSON can hold, never a secret or what a client sent.
+    *details* are values that JSON can hold, never a secret or what a client sent. Id, name and address of the actor and
+    of the target are added to them as ``actor`` and ``target``. *owner_id* is the user to whom a target of another kind
+    belongs.
     """
-    await connection.execute(INSERT_ACTION, (actor_id, action, target, ip_address, Jsonb(dict(details or {}))))
+    values = {
+        "actor": actor_id, "action": action, "target": target, "address": ip_address,
+        "details": Jsonb(dict(details or {})), "person": owner_id or target,
+    }  # fmt: skip
+    await connection.execute(INSERT_ACTION, values)

@@ -23,6 +23,7 @@ logger = logging.getLogger("mosaic_gateway.sign_in")  # docs/howto/block-attacke
 SUCCEEDED = "sign-in.succeeded"
 FAILED = "sign-in.failed"
 REFUSED = "sign-in.refused"
+CHECK_FAILED = "password.check-failed"
 FAILED_BURST, REFUSED_BURST = 100, 20
 SECONDS_EACH = 30.0  # after the burst, a record each 30 seconds: 2,880 a day
 
@@ -64,13 +65,25 @@ class SignInRecord:
         _log(request, code)
         await self._insert(self._failed, FAILED, request, {"code": code}, user_id)
 
+    async def check_failed(self, request: Request, code: str, user_id: str) -> None:
+        """Record that *user_id*, who is signed in, gave a wrong present password; the line is that of `failed`."""
+        _log(request, code)
+        await self._insert(self._failed, CHECK_FAILED, request, {"code": code}, user_id, actor_id=user_id)
+
     async def refused(self, request: Request, path: str, limit: str) -> None:
         """Record that *request* for *path* exceeded the *limit* of its address or account."""
         if await self._insert(self._refused, REFUSED, request, {"path": path, "limit": limit}, None):
             _log(request, "TOO_MANY_REQUESTS")
 
     async def _insert(
-        self, budget: Budget, action: str, request: Request, details: dict[str, object], user_id: str | None
+        self,
+        budget: Budget,
+        action: str,
+        request: Request,
+        details: dict[str, object],
+        user_id: str | None,
+        *,
+        actor_id: str | None = None,
     ) -> bool:
         omitted = budget.take()
         if omitted is None:
@@ -79,7 +92,9 @@ class SignInRecord:
             details["omitted"] = omitted
         address = client_address(request) or None
         await self._database.write(
-            lambda connection: record_action(connection, action, target=user_id, ip_address=address, details=details)
+            lambda connection: record_action(
+                connection, action, target=user_id, actor_id=actor_id, ip_address=address, details=details
+            )
         )
         return True
 

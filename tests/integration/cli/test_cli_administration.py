@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ ADA = "ada@example.com"
 BOB = "bob@example.com"
 WORD = "correct horse battery staple"
 SESSION = "/api/auth/get-session"
+TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +120,10 @@ def test_a_ban_ends_sessions(people: Place, conninfo: str) -> None:
     assert banned["banExpires"] > banned["updatedAt"]
     assert people.request("GET", SESSION, headers={"cookie": cookie}).json is None
     assert sign_in(people, BOB)[0] == 403
-    people.ask("auth", "users", "unban", "--email", BOB)
+    assert re.fullmatch(rf"{BOB}  user   banned until {TIME}  Bob", _listed(people, "users")[2])
+    words = ("auth", "users", "unban", "--email", BOB)
+    assert people.run(*words).out == f"The ban of {BOB} was lifted.\n"
+    assert people.run(*words).out == f"{BOB} was not banned; nothing was changed.\n"
     assert sign_in(people, BOB)[0] == 200
     done = people.run("auth", "users", "ban", "--email", BOB)
     assert done.out == "bob@example.com is banned; all sessions were ended.\n"
@@ -153,13 +158,35 @@ def test_sessions(people: Place, conninfo: str) -> None:
     listed = people.ask("auth", "sessions", "list")["sessions"]
     assert [session["email"] for session in listed] == [ADA, BOB, BOB, BOB]
     assert all("token" not in session for session in listed)
-    assert len(people.run("auth", "sessions", "list", "--email", BOB).out.splitlines()) == 3
     first = listed[1]["id"]
+    with psycopg.connect(conninfo) as connection:
+        browser = "UPDATE sessions SET ip_address = '192.0.2.7', user_agent = %s WHERE id = %s"
+        connection.execute(browser, ("Mozilla/5.0 " * 20, first))
+    headings, *lines = _listed(people, "sessions", "--email", BOB)
+    assert (headings.split(), len(lines)) == (["Id", "E-mail", "Until", "Address", "Program"], 3)
+    assert re.fullmatch(rf"{first}  {BOB}  {TIME}  192.0.2.7  (Mozilla/5.0 ){{4}}Mozilla/5.0…", lines[0])
     assert people.ask("auth", "sessions", "revoke", "--id", first) == {"revoked": 1}
     assert people.ask("auth", "sessions", "revoke", "--email", BOB) == {"revoked": 2}
     for cookie in cookies:
         assert people.request("GET", SESSION, headers={"cookie": cookie}).json is None
     assert people.run("auth", "sessions", "list", "--email", BOB).out == "No sessions.\n"
+
+
+def _listed(place: Place, group: str, *options: str) -> list[str]:
+    """Return the lines of the verb ``list`` of *group*."""
+    return place.run("auth", group, "list", *options).out.splitlines()
+
+
+def test_a_scope_without_its_role_is_a_warning(people: Place) -> None:
+    """A token with the scope admin of a person who is no admin is created, with a warning; others are without one."""
+
+    def warnings(email: str, scope: str) -> str:
+        done = people.run("auth", "tokens", "create", "--email", email, "--name", "x", "--scope", scope)
+        assert done.code == 0
+        return done.err
+
+    assert f"{BOB} is not an admin: the scope admin permits nothing until this user is one" in warnings(BOB, "admin")
+    assert warnings(BOB, "forward") + warnings(ADA, "admin") == ""
 
 
 def test_tokens(people: Place, conninfo: str, tmp_path: Path) -> None:
@@ -186,8 +213,12 @@ def test_tokens(people: Place, conninfo: str, tmp_path: Path) -> None:
     assert [users(secret), users(file.read_text().strip()), users("mgw_" + "x" * 43)] == [200, 200, 401]
     assert people.ask("auth", "tokens", "revoke", "--id", listed[0]["id"])["token"]["revokedAt"]
     assert users(secret) == 401
-    shown = people.run("auth", "tokens", "list").out
-    assert "revoked" in shown
+    assert {token["email"] for token in listed} == {ADA}
+    headings, *lines = _listed(people, "tokens")
+    assert headings.split() == ["Id", "E-mail", "Scopes", "State", "Last", "used", "Name"]
+    assert re.fullmatch(rf"{listed[0]['id']}  {ADA}  read,admin  revoked {{20,}}{TIME}  backup job", lines[0])
+    assert re.fullmatch(rf"{listed[1]['id']}  {ADA}  read        until {TIME}  {TIME}  backup job", lines[1])
+    shown = "\n".join(lines)
     with psycopg.connect(conninfo) as connection:
         stored = connection.execute("SELECT string_agg(t::text, ' ') FROM api_tokens t").fetchone()
         audit = connection.execute("SELECT string_agg(a::text, ' ') FROM audit_log a").fetchone()

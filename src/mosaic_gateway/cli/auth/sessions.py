@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mosaic_gateway.cli.auth.table import cut, instant, table
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.installed_home import installation_of
 from mosaic_gateway.cli.verb_decorator import verb
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from mosaic_gateway.auth.session_list import OwnedSession
 
 __all__ = ["sessions"]
+
+HEADINGS = ("Id", "E-mail", "Until", "Address", "Program")
 
 
 class SessionChoiceError(UsageError):
@@ -42,7 +45,7 @@ def list_(home: Home, *, email: str | None) -> Outcome:
         listed = accounts.list_sessions(conninfo, email=email)
     return Outcome(
         result={"sessions": [session.to_json() for session in listed]},
-        lines=tuple(map(_line, listed)) or ("No sessions.",),
+        lines=table(HEADINGS, [_row(owned) for owned in listed], empty="No sessions."),
     )
 
 
@@ -62,7 +65,7 @@ def revoke(home: Home, *, email: str | None, session_id: str | None) -> Outcome:
     return Outcome(result={"revoked": number}, lines=(f"Revoked {number} session{'' if number == 1 else 's'}.",))
 
 
-def _line(owned: OwnedSession) -> str:
+def _row(owned: OwnedSession) -> tuple[str, ...]:
     session = owned.session
-    place = " ".join(filter(None, (session.ip_address, session.user_agent)))
-    return f"{session.id}  {owned.email:<32} until {session.expires_at.isoformat(' ', 'minutes')}  {place}".rstrip()
+    until, program = instant(session.expires_at), cut(session.user_agent or "")
+    return session.id, owned.email, until, session.ip_address or "", program

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mosaic_gateway.cli.auth.table import instant, table
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.input import NamedFileError
 from mosaic_gateway.cli.installed_home import installation_of
@@ -17,11 +18,12 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.root_requests import Request
 
 if TYPE_CHECKING:
-    from mosaic_gateway.auth.api_tokens import ApiToken
+    from mosaic_gateway.auth.api_tokens import IssuedToken, OwnedToken
 
 __all__ = ["tokens"]
 
 DAYS = 90
+HEADINGS = ("Id", "E-mail", "Scopes", "State", "Last used", "Name")
 
 
 @click.group()
@@ -62,13 +64,14 @@ def create(
         result: dict[str, object] = {"token": issued.record.to_json()}
         if output is None:
             result["secret"] = issued.token.reveal()
-            return Outcome(result=result, lines=(issued.token.reveal(),))
+            return Outcome(result=result, lines=(issued.token.reveal(),), warnings=_warnings(issued))
         try:
             _write_new(home, output, issued.token.reveal())
         except NamedFileError:
             accounts.revoke_token(conninfo, token_id=issued.record.id)
             raise
-    return Outcome(result={**result, "output": str(output)}, lines=(f"The token is in {output}.",))
+    lines = (f"The token is in {output}.",)
+    return Outcome(result={**result, "output": str(output)}, lines=lines, warnings=_warnings(issued))
 
 
 @tokens.command("list")
@@ -83,7 +86,7 @@ def list_(home: Home, *, email: str | None) -> Outcome:
         listed = accounts.list_tokens(conninfo, email=email)
     return Outcome(
         result={"tokens": [token.to_json() for token in listed]},
-        lines=tuple(map(_line, listed)) or ("No tokens.",),
+        lines=table(HEADINGS, [_row(owned) for owned in listed], empty="No tokens."),
     )
 
 
@@ -114,7 +117,15 @@ def _write_new(home: Home, path: Path, text: str) -> None:
         ) from error
 
 
-def _line(token: ApiToken) -> str:
-    state = "revoked" if token.revoked_at else f"until {token.expires_at:%Y-%m-%d}" if token.expires_at else "no expiry"
-    used = f"last used {token.last_used_at.isoformat(' ', 'minutes')}" if token.last_used_at else "never used"
-    return f"{token.id}  {','.join(token.scopes):<18} {state:<16} {used:<27} {token.name}"
+def _warnings(issued: IssuedToken) -> tuple[str, ...]:
+    """Return what the token cannot do. The role is checked at each use: it may be given later."""
+    if issued.user.is_admin or "admin" not in issued.record.scopes:
+        return ()
+    return (f"{issued.user.email} is not an admin: the scope admin permits nothing until this user is one",)
+
+
+def _row(owned: OwnedToken) -> tuple[str, ...]:
+    token = owned.record
+    state = "revoked" if token.revoked_at else f"until {instant(token.expires_at)}" if token.expires_at else "no expiry"
+    used = instant(token.last_used_at) if token.last_used_at else "never"
+    return token.id, owned.email, ",".join(token.scopes), state, used, token.name

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mosaic_gateway.cli.auth.table import instant, table
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.input import password_options, read_password
 from mosaic_gateway.cli.installed_home import installation_of
@@ -73,7 +74,8 @@ def list_(home: Home) -> Outcome:
     with open_database(installation.config) as conninfo:
         listed = accounts.list_users(conninfo)
     return Outcome(
-        result={"users": [user.to_json() for user in listed]}, lines=tuple(map(_line, listed)) or ("No users.",)
+        result={"users": [user.to_json() for user in listed]},
+        lines=table(("E-mail", "Role", "State", "Name"), [_row(user) for user in listed], empty="No users."),
     )
 
 
@@ -139,7 +141,7 @@ def ban(home: Home, *, email: str, reason: str | None, days: float | None) -> Ou
     installation = installation_of(home)
     with open_database(installation.config) as conninfo:
         user = accounts.ban_user(conninfo, email=email, reason=reason, days=days)
-    until = f" until {user.ban_expires.isoformat(' ', 'minutes')} UTC" if user.ban_expires else ""
+    until = f" until {instant(user.ban_expires)}" if user.ban_expires else ""
     return _outcome(user, f"{user.email} is banned{until}; all sessions were ended.")
 
 
@@ -152,8 +154,10 @@ def unban(home: Home, *, email: str) -> Outcome:
 
     installation = installation_of(home)
     with open_database(installation.config) as conninfo:
-        user = accounts.unban_user(conninfo, email=email)
-    return _outcome(user, f"{user.email} is not banned.")
+        user, lifted = accounts.unban_user(conninfo, email=email)
+    if lifted:
+        return _outcome(user, f"The ban of {user.email} was lifted.")
+    return _outcome(user, f"{user.email} was not banned; nothing was changed.")
 
 
 @users.command(short_help="Remove a user.")
@@ -190,5 +194,6 @@ def _outcome(user: User, line: str) -> Outcome:
     return Outcome(result={"user": user.to_json()}, lines=(line,))
 
 
-def _line(user: User) -> str:
-    return f"{user.email:<32} {user.role or 'user':<6} {'banned  ' if user.banned else ''}{user.name}"
+def _row(user: User) -> tuple[str, ...]:
+    until = f" until {instant(user.ban_expires)}" if user.ban_expires else ""
+    return user.email, user.role or "user", f"banned{until}" if user.banned else "active", user.name

@@ -58,7 +58,7 @@ class PasswordCheck:
         if stored is None:
             raise ApiError(400, "CREDENTIAL_ACCOUNT_NOT_FOUND", "Credential account not found")
         if not await self.run(request, verify_password, stored, password):
-            await self._protection.record.failed(request, "INVALID_PASSWORD", user_id=user.id)
+            await self._protection.record.check_failed(request, "INVALID_PASSWORD", user.id)
             raise _invalid_password()
         return stored
 

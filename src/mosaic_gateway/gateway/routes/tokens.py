@@ -61,9 +61,9 @@ class TokenRoutes:
 
         async def create(connection: AsyncConnection) -> IssuedToken:
             signed_in = await self._visitors.require_on(connection, request)
-            actor, user_id = actor_of(request, signed_in), signed_in.user.id
+            actor, user = actor_of(request, signed_in), signed_in.user
             return await api_tokens.create_token(
-                connection, actor, user_id, name=name, scopes=scopes, expires_at=expires_at
+                connection, actor, user, name=name, scopes=scopes, expires_at=expires_at
             )
 
         issued = await self._database.write(create)
