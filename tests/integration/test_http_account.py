@@ -43,6 +43,18 @@ def stored_hash(gateway: Gateway) -> str:
     return str(gateway.sql("SELECT password FROM accounts WHERE user_id = 'user1'")[0][0])
 
 
+def test_a_stolen_session_does_not_let_guess_the_password(gateway: Gateway) -> None:
+    """Wrong passwords from ever new addresses are limited for the account; the right one in time starts anew."""
+    cookie = cookie_of(gateway.conninfo, "user1")
+
+    def verify(password: str) -> int:
+        return post(gateway.elsewhere(), "verify-password", {"password": password}, cookie).status
+
+    assert [verify("wrong password"), verify("wrong password"), verify(PASSWORD)] == [400, 400, 200]
+    assert [verify("wrong password") for _ in range(5)] == [400, 400, 400, 429, 429]
+    assert verify(PASSWORD) == 429
+
+
 def test_change_password(gateway: Gateway) -> None:
     """A password is changed with the present one; other sessions end on request, and this one gets a new token."""
     here, there = (cookie_of(gateway.conninfo, "user1") for _ in range(2))

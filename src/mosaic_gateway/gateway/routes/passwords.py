@@ -45,22 +45,31 @@ class PasswordCheck:
 
     async def limit(self, request: Request) -> None:
         """Count *request*, three in ten seconds for each address and path. Raises `ApiError` (429)."""
-        await self._protection.limits.require(request, request.url.path.removeprefix("/api/auth"))
+        await self._protection.limits.require(request, _path(request))
 
     async def require(self, request: Request, user: User, password: str) -> str:
         """Return the stored hash of *user* if it is one of *password*.
 
+        Attempts are counted for the address and, as at sign-in, for the account: with a stolen session alone its
+        password cannot be guessed from many addresses.
+
         Raises `ApiError` (400 INVALID_PASSWORD or CREDENTIAL_ACCOUNT_NOT_FOUND, 429) and `PasswordTooLongError`.
         """
         check_not_too_long(password)
-        await self.limit(request)
+        limits, path = self._protection.limits, _path(request)
+        attempts = await limits.require(request, path, email=user.email)
         stored = await self._database.read(lambda connection: own_account.find_password_hash(connection, user.id))
         if stored is None:
             raise ApiError(400, "CREDENTIAL_ACCOUNT_NOT_FOUND", "Credential account not found")
         if not await self.run(request, verify_password, stored, password):
             await self._protection.record.check_failed(request, "INVALID_PASSWORD", user.id)
             raise _invalid_password()
+        await self._database.write(lambda connection: limits.succeeded(connection, path, attempts))
         return stored
+
+
+def _path(request: Request) -> str:
+    return request.url.path.removeprefix("/api/auth")
 
 
 class PasswordRoutes:
