@@ -39,8 +39,10 @@ export function announce(region, text, kind = "bad") {
 
 let clearing;
 
-/** Display *text* at the bottom of the page for some seconds, and have screen readers read it. */
+/** Display *text* and have screen readers read it: in the uppermost dialog, else at the bottom of the page for some seconds. */
 export function report(text) {
+  const inDialog = [...document.querySelectorAll("dialog[open] > [role=status]")].at(-1);
+  if (inDialog) return announce(inDialog, text, "good");
   clearTimeout(clearing);
   element("status").textContent = text;
   clearing = setTimeout(() => { element("status").textContent = ""; }, 6000);

@@ -82,12 +82,11 @@ function createPerson(refresh) {
       if (!email.trim()) missing.email = "Enter an e-mail address.";
       if (password.length < 8) missing.password = "Use at least 8 characters.";
       if (Object.keys(missing).length) return { ok: false, errors: missing };
-      const answer = await post("/api/auth/admin/create-user", { name: name.trim(), email: email.trim(), password, role });
-      if (answer.ok) {
-        report(`${name.trim()} was added.`);
-        await refresh();
-      }
-      return answer;
+      return post("/api/auth/admin/create-user", { name: name.trim(), email: email.trim(), password, role });
+    },
+    done: async ({ user }) => {
+      report(`${user.name} was added.`);
+      await refresh();
     },
   });
 }
