@@ -63,7 +63,7 @@ def test_overview_names_what_needs_attention(console: Page, seeded: Gateway) -> 
         "version": "1", "instanceId": None, "engine": "server", "uptime": 200_000, "gateways": 3, "backup": None,
         "database": {"version": "18.6", "size": 1234}, "schema": {"applied": 10, "of": 11}, "doctor": None,
         "disk": None,
-        "signIns": {"days": [{"day": "2026-01-31", "count": 0}], "complete": False},
+        "signIns": {"days": [{"day": f"2026-01-{day:02}", "count": 0} for day in range(1, 31)], "complete": True},
         "notes": [{"text": "There is no backup.", "command": "mosaic-gateway backup create"}],
     }  # fmt: skip
     console.click("Activity", "nav")
@@ -76,8 +76,9 @@ def test_overview_names_what_needs_attention(console: Page, seeded: Gateway) -> 
     console.click("Overview", "nav")
     console.settle()
     shown = ("One thing needs attention", "mosaic-gateway backup create", "Not run yet", "2 d 7 h", "3 gateways")
-    for text in shown:
+    for text in (*shown, "No sign-ins in the last 30 days."):
         assert text in console.text
+    assert not console.driver.find_elements(By.CSS_SELECTOR, ".plot")
     assert check(console) == []
 
 
@@ -110,13 +111,64 @@ def test_activity(console: Page) -> None:
     console.wait_for("100 entries")
     console.fill(".filters", person="mallory")
     console.click("Filter")
-    console.wait_for("1 entries")
+    console.wait_for("1 entry")
     links = [link.get_attribute("href") for link in console.driver.find_elements(By.CSS_SELECTOR, "a[download]")]
     assert [str(link).split("?")[1] for link in links] == ["person=mallory&format=csv", "person=mallory&format=json"]
     console.fill(".filters", person="nobody at all")
     console.click("Filter")
     console.wait_for("No entries.")
     assert check(console) == []
+
+
+def test_details_and_times_in_words(console: Page, seeded: Gateway) -> None:
+    """A ban has its reason and end, a change its columns in words; times name the browser's zone."""
+    for action, details in (
+        ("user.ban", {"changed": ["ban_expires", "ban_reason"], "reason": "Spam", "until": "2026-12-01T10:00:00.000Z"}),
+        ("user.ban", {"changed": ["banned"], "reason": "Noise", "until": None}),
+        ("user.update", {"changed": ["email", "name"], "formerEmail": "old@example.com"}),
+        ("token.create", {"name": "script", "userId": "u3", "scopes": ["forward", "read"]}),
+    ):
+        seeded.sql(
+            "INSERT INTO audit_log (actor_id, action, target, details) VALUES ('u3', %s, 'u6', %s)",
+            action, json.dumps(details),
+        )  # fmt: skip
+    console.cdp("Emulation.setTimezoneOverride", timezoneId="Asia/Kolkata")
+    try:
+        console.open("/activity")
+        console.wait_for("Export CSV")
+        console.settle()
+        cells = [cell.text for cell in console.driver.find_elements(By.CSS_SELECTOR, ".details")]
+        assert cells[:4] == [
+            "name: script\nscopes: forward, read",
+            "changed: e-mail, name\ne-mail before: old@example.com",
+            "until: it is lifted\nreason: Noise",
+            "until: Dec 1, 2026, 3:30 PM GMT+5:30\nreason: Spam",
+        ]
+        assert all("GMT+5:30" in cell.text for cell in console.driver.find_elements(By.CSS_SELECTOR, "td .when"))
+        assert check(console) == []
+    finally:
+        console.cdp("Emulation.setTimezoneOverride", timezoneId="")
+        seeded.sql("DELETE FROM audit_log WHERE actor_id = 'u3' AND action <> 'sign-in.succeeded'")
+
+
+def test_narrow_screen(console: Page, seeded: Gateway) -> None:
+    """The name in the head is whole, and all roles of a person stand beside their label."""
+    seeded.sql("UPDATE users SET role = 'user,editors' WHERE id = 'u5'")
+    console.device(width=390)
+    try:
+        console.click("People", "nav")
+        console.settle()
+        assert console.driver.execute_script(
+            "const who = document.getElementById('who'); return who.scrollWidth <= who.clientWidth"
+        )
+        tags = console.driver.find_elements(By.CSS_SELECTOR, "td:has(.tag + .tag) .tag")
+        assert [tag.text for tag in tags] == ["user", "editors"]
+        assert tags[0].location["y"] == tags[1].location["y"]
+        assert tags[0].location["x"] < tags[1].location["x"]
+        assert console.faults() == []
+    finally:
+        console.device()
+        seeded.sql("UPDATE users SET role = 'user' WHERE id = 'u5'")
 
 
 def test_people_who_are_no_admins(seeded: Gateway, run_page: RunPage) -> None:

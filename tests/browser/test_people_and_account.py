@@ -64,7 +64,8 @@ def test_search_and_pages(people: Page) -> None:
     assert check(people) == []
     for text, found in (("hopper", ["Grace Hopper"]), ("alan@", ["Alan Turing"]), ("mallory@example", ["Mallory"])):
         people.fill("#view", search=text + Keys.ENTER)
-        people.wait_for("1 to 1 of 1")
+        people.wait_for("1 person")
+        assert not people.driver.find_elements(By.CSS_SELECTOR, "nav.pager")
         assert rows(people) == found
     people.fill("#view", search="xyz" + Keys.ENTER)
     people.wait_for("No one matches this search.")
@@ -111,18 +112,36 @@ def test_role_ban_sessions_and_removal(people: Page) -> None:
     people.click("End the session of Safari on iPhone", "dialog")
     people.wait_for("Not signed in anywhere.")
     assert sql("SELECT count(*) FROM sessions WHERE user_id = 'u0'") == [(0,)]
+    assert people.find("dialog [role=status]").text == "The session has ended."
+    people.fill("dialog", role="user, editors!")
+    people.click("Set roles", "dialog")
+    people.wait_for("“editors!” cannot be a role: a role has letters, digits and _.:- only")
+    assert people.focused() == "person-role"
+    assert check(people) == []
     people.fill("dialog", role="admin, photographer")
     people.click("Set roles", "dialog")
-    people.wait_for("Grace Hopper has the role admin, photographer.")
+    people.wait_for("Grace Hopper has the roles admin, photographer.")
+    assert people.find("dialog [role=status]").text == "Grace Hopper has the roles admin, photographer."
+    assert [tag.text for tag in people.driver.find_elements(By.CSS_SELECTOR, "dialog .person-facts .tag")] == [
+        "admin", "photographer", "active",
+    ]  # fmt: skip
+    assert check(people) == []
     assert sql("SELECT role FROM users WHERE id = 'u0'") == [("admin,photographer",)]
 
     people.click("Ban", "dialog")
     people.fill("dialog:last-of-type", reason="Too loud")
     assert check(people) == []
+    assert not people.find("dialog:first-of-type").is_displayed()
+    people.click("Close", "dialog:last-of-type")
+    assert people.wait_visible("dialog .person-facts").text.startswith("grace@example.com")
+    people.click("Ban", "dialog")
+    people.fill("dialog:last-of-type", reason="Too loud")
     people.click("Ban", "dialog:last-of-type")
     people.wait_for("Grace Hopper is banned.")
+    assert people.find("#status").text == "Grace Hopper is banned."
     assert sql("SELECT banned, ban_reason FROM users WHERE id = 'u0'") == [(True, "Too loud")]
     people.click("Manage Grace Hopper")
+    people.wait_for("Reason of the ban: Too loud")
     people.click("Lift the ban", "dialog")
     people.click("Lift the ban", "dialog:last-of-type")
     people.wait_for("Grace Hopper may sign in again.")
@@ -141,6 +160,10 @@ def test_own_row(people: Page) -> None:
     people.wait_for("This is you.")
     labels = [button.text for button in people.driver.find_elements(By.CSS_SELECTOR, "dialog button")]
     assert not {"Ban", "Remove", "Set roles"} & set(labels)
+    people.wait_for("this device")
+    sessions = [row.text for row in people.driver.find_elements(By.CSS_SELECTOR, "dialog .rows li")]
+    assert [("this device" in text, text.endswith("End")) for text in sessions].count((True, False)) == 1
+    assert all(text.endswith("End") for text in sessions if "this device" not in text)
     people.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
     people.wait_for("Add a person")
     assert not people.driver.find_elements(By.TAG_NAME, "dialog")
@@ -151,6 +174,7 @@ def test_reset_link(people: Page) -> None:
     people.click("Manage Grace Hopper")
     people.click("Create a reset link", "dialog")
     link = people.wait_visible(".secret code").text
+    assert "It works once, and expires in 24 hours." in people.text
     assert check(people) == []
     people.driver.get(link)
     people.wait_visible("#reset")
@@ -219,6 +243,10 @@ def test_tokens(account: Page) -> None:
     account.wait_for("Enter a name.")
     assert check(account) == []
     account.fill("dialog", name="backup script")
+    scopes = account.driver.find_elements(By.CSS_SELECTOR, "dialog fieldset label")
+    assert [scope.text.split(":")[0] for scope in scopes] == ["forward", "read", "admin"]
+    account.click("Create", "dialog")
+    account.wait_for("Choose at least one thing that the token may do.")
     account.find("dialog [name=scope-admin]").click()
     account.click("Create", "dialog")
     token = account.wait_visible(".secret code").text

@@ -13,6 +13,7 @@ from tests.support.http_gateway import Answer, Gateway
 from tests.support.people import PASSWORD, add_users, cookie_of
 
 from mosaic_gateway.auth import accounts
+from mosaic_gateway.auth.better_auth_format import iso
 from mosaic_gateway.auth.errors import LastAdminError
 
 LAST = (409, "LAST_ADMIN")
@@ -82,6 +83,10 @@ def test_each_action_is_recorded(gateway: Gateway) -> None:
     ]  # fmt: skip
     details = gateway.sql("SELECT details FROM audit_log WHERE action = 'user.set-role'")[0][0]
     assert (details["formerRole"], details["role"]) == ("user", "admin")
+    assert admin(gateway, "ban-user", {"userId": "user2", "banReason": "spam", "banExpiresIn": 60}, boss).status == 200
+    [(details,)] = gateway.sql("SELECT details FROM audit_log WHERE target = 'user2'")
+    [(until,)] = gateway.sql("SELECT ban_expires FROM users WHERE id = 'user2'")
+    assert (details["reason"], details["until"]) == ("spam", iso(until))
 
 
 def test_search(gateway: Gateway) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,19 @@ def test_overview_reports_what_is_missing(gateway: Gateway, home: Home) -> None:
         "mosaic-gateway storage migrate",
         "mosaic-gateway backup create --verify",
     ]
+
+
+def test_copy_before_a_restore_is_not_the_last_backup(gateway: Gateway, home: Home) -> None:
+    """A newer backup with a tag, which a restore made for itself, does not hide the one that is verified."""
+    [verified] = home.path.glob("backups/*/manifest.json")
+    copy = home.path / "backups" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-1.2.3" / "manifest.json"
+    copy.parent.mkdir()
+    copy.write_text(json.dumps({"created_at": datetime.now(UTC).isoformat(), "kind": "cold", "tag": "before-restore"}))
+    cookie = cookie_of(gateway)
+    shown = gateway.get("/api/console/overview", cookie=cookie).json["backup"]
+    assert (shown["name"], shown["verifiedAt"]) == (verified.parent.name, shown["createdAt"])
+    verified.unlink()
+    assert gateway.get("/api/console/overview", cookie=cookie).json["backup"] is None
 
 
 def test_old_backup_and_faults_are_notes(gateway: Gateway, home: Home) -> None:

@@ -16,7 +16,7 @@ from psycopg.rows import class_row
 
 from mosaic_gateway.auth import reset_tokens, setup
 from mosaic_gateway.auth.audit import Actor, record
-from mosaic_gateway.auth.better_auth_format import utc_now
+from mosaic_gateway.auth.better_auth_format import iso, utc_now
 from mosaic_gateway.auth.errors import UserExistsError, UserNotFoundError
 from mosaic_gateway.auth.last_admin import check_admin_remains, lock_admins
 from mosaic_gateway.auth.reset_tokens import ResetToken
@@ -184,10 +184,12 @@ async def _update(connection: AsyncConnection, user: User, changes: Mapping[str,
 
 
 def _details(before: User, after: User, changes: Mapping[str, Any]) -> dict[str, object]:
-    """Return what the audit log says about *changes*: the names of the columns, and the role and address before."""
+    """Return what the audit log says of *changes*: columns, the role and address before, a ban's reason and end."""
     details: dict[str, object] = {"changed": sorted(changes)}
     if before.role != after.role:
         details |= {"role": after.role, "formerRole": before.role}
     if before.email != after.email:
         details |= {"email": after.email, "formerEmail": before.email}
+    if changes.get("banned"):
+        details |= {"reason": after.ban_reason, "until": iso(after.ban_expires) if after.ban_expires else None}
     return details

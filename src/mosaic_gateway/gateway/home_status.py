@@ -22,12 +22,16 @@ MANIFEST_FIELDS = {
     "created_at": Field(timestamp),
     "verified_at": Field(optional(timestamp), None),
     "kind": Field(any_text, ""),
+    "tag": Field(optional(any_text), None),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastBackup:
-    """The newest complete backup in the home. Times are UTC (ISO 8601); ``verified_at`` is None if never verified."""
+    """The newest complete backup in the home that someone asked for.
+
+    Times are UTC (ISO 8601); ``verified_at`` is None if never verified.
+    """
 
     name: str
     created_at: str
@@ -57,12 +61,17 @@ def read_home_status(home: Home) -> HomeStatus:
 
 
 def _last_backup(directory: Path) -> LastBackup | None:
-    """Return the newest backup: names begin with the time, and a directory without a manifest is unfinished."""
+    """Return the newest backup: names begin with the time, and a directory without a manifest is unfinished.
+
+    A backup with a tag is a copy that a verb made for itself, such as the one before a restore: it does not count.
+    """
     try:
         names = sorted((path.name for path in directory.iterdir() if BACKUP_NAME.fullmatch(path.name)), reverse=True)
     except OSError:
         return None
     for name in names:
         with suppress(OSError, RecordError):
-            return LastBackup(name=name, **read_record(directory / name / MANIFEST, MANIFEST_FIELDS, limit=LARGE))
+            manifest = read_record(directory / name / MANIFEST, MANIFEST_FIELDS, limit=LARGE)
+            if manifest.pop("tag") is None:
+                return LastBackup(name=name, **manifest)
     return None

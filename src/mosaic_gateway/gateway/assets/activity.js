@@ -1,7 +1,7 @@
 // Activity: the audit log, for admins.
 
 import { get } from "./api.js";
-import { announce, h, moment, table, tableRow } from "./dom.js";
+import { announce, counted, dateText, h, moment, table, tableRow } from "./dom.js";
 import { field, formNotice } from "./forms.js";
 
 /** Action → words; an action that is not listed is displayed as it is. */
@@ -12,6 +12,7 @@ const WORDS = {
   "account.revoke-other-sessions": "signed out everywhere else",
   "account.revoke-session": "ended an own session",
   "account.revoke-sessions": "ended all own sessions",
+  "account.unlink": "unlinked a way to sign in",
   "account.update": "changed the own profile",
   "bootstrap.setup": "created the first admin",
   "password.check-failed": "gave a wrong present password",
@@ -64,7 +65,7 @@ export async function activityView(body) {
     older = answer.body.older;
     more.hidden = older === null;
     list.hidden = !rows.children.length;
-    count.textContent = rows.children.length ? `${rows.children.length} entries${older === null ? "" : ", and older ones"}` : "No entries.";
+    count.textContent = rows.children.length ? `${counted(rows.children.length, "entry", "entries")}${older === null ? "" : ", and older ones"}` : "No entries.";
     for (const link of exports) link.href = `/api/console/activity/export?${new URLSearchParams({ ...filter(), format: link.dataset.format })}`;
     fillActions(form.elements.action, answer.body.actions);
   }
@@ -82,16 +83,44 @@ function fillActions(select, actions) {
   }
 }
 
-const person = (who, missing) => who ? h("div", { class: "person" }, h("span", {}, who.name ?? "removed"), who.email && h("span", { class: "soft" }, who.email)) : h("span", { class: "soft" }, missing);
+/** Return the parts of an e-mail or IP address, which breaks at its "@" and colons, if at all. */
+const breakable = (address) => address.split(/(?=@)|(?<=:)/).flatMap((part, index) => index ? [h("wbr"), part] : [part]);
 
-/** Return the details as text, without ids, which say nothing to a person. */
-const detailText = (details) => Object.entries(details ?? {}).filter(([name]) => !name.endsWith("Id")).map(([name, value]) => `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`).join(", ");
+const person = (who, missing) => who ? h("div", { class: "person" }, h("span", {}, who.name ?? "removed"), who.email && h("span", { class: "soft" }, breakable(who.email))) : h("span", { class: "soft" }, missing);
+
+/** Name of a detail or of a column → words; one that is not listed gets its own words apart: "someName" → "some name". */
+const NAMES = {
+  ban_expires: "end of the ban", ban_reason: "reason of the ban", code: "error", email: "e-mail", email_verified: "e-mail verified",
+  formerEmail: "e-mail before", formerRole: "role before", otherSessionsRevoked: "other sessions ended", sessions: "sessions ended",
+};
+
+const words = (name) => NAMES[name] ?? name.replaceAll(/(?<=[a-z])[A-Z]|_/g, (mark) => mark === "_" ? " " : ` ${mark.toLowerCase()}`);
+
+/** Return pairs of the details for a person: without ids, and without the columns that a ban, its end or a role changes anyway. */
+function detailPairs(action, details) {
+  const shown = Object.entries(details ?? {}).filter(([name]) => !name.endsWith("Id") && !(name === "changed" && action !== "user.update"));
+  return shown.map(([name, value]) => [words(name), valueText(name, value)]);
+}
+
+function valueText(name, value) {
+  if (name === "until") return value ? dateText(value) : "it is lifted";
+  if (name === "changed") return value.map(words).join(", ");
+  if (name === "code") return words(value.toLowerCase());
+  if (Array.isArray(value)) return value.join(", ");
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+function detailList(action, details) {
+  const pairs = detailPairs(action, details);
+  return pairs.length ? h("div", { class: "details" }, pairs.map(([name, text]) => h("div", {}, `${name}: ${text}`))) : NONE();
+}
 
 const entryRow = ({ at, actor, action, target, ipAddress, details }) => tableRow(COLUMNS, [
   h("span", { class: "when" }, moment(at, true)),
   person(actor, ipAddress ? "not signed in" : "command line"),
   h("span", { title: action }, WORDS[action] ?? action),
   target?.name && target.id !== actor?.id ? person(target) : NONE(),
-  ipAddress ?? NONE(),
-  detailText(details) ? h("span", { class: "details" }, detailText(details)) : NONE(),
+  ipAddress ? h("span", {}, breakable(ipAddress)) : NONE(),
+  detailList(action, details),
 ]);

@@ -38,6 +38,7 @@ const TEXTS = {
   PASSWORD_TOO_LONG: ["password", "Use at most 128 characters."],
   USER_EXISTS: ["email", "Another person already has this e-mail address."],
   USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL: ["email", "Another person already has this e-mail address."],
+  YOU_ARE_NOT_ALLOWED_TO_SET_NON_EXISTENT_VALUE: ["role", "A role has letters, digits and _.:- only, begins with a letter or a digit, and has at most 64 characters."],
   BANNED_USER: ["", "This account is blocked. Ask an administrator of this gateway."],
   INVALID_TOKEN: ["", "This link is no longer valid. Ask an administrator for a new one."],
   SESSION_NOT_FRESH: ["", "Your sign-in is more than a day old. Sign out, sign in again, and repeat this."],

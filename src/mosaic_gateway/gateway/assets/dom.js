@@ -39,8 +39,10 @@ export function announce(region, text, kind = "bad") {
 
 let clearing;
 
-/** Display *text* at the bottom of the page for some seconds, and have screen readers read it. */
+/** Display *text* and have screen readers read it: in the uppermost dialog, else at the bottom of the page for some seconds. */
 export function report(text) {
+  const inDialog = [...document.querySelectorAll("dialog[open] > [role=status]")].at(-1);
+  if (inDialog) return announce(inDialog, text, "good");
   clearTimeout(clearing);
   element("status").textContent = text;
   clearing = setTimeout(() => { element("status").textContent = ""; }, 6000);
@@ -56,6 +58,9 @@ export function distance(iso) {
   return length === 1 ? "just now" : RELATIVE.format(Math.trunc(seconds / length), unit);
 }
 
+/** Return a number with its noun: "1 entry", "2 entries". */
+export const counted = (number, one, many) => `${number} ${number === 1 ? one : many}`;
+
 /** Return a length of time in its two largest units: "3 d 4 h". */
 export function duration(seconds) {
   const parts = [[Math.floor(seconds / 86400), "d"], [Math.floor(seconds / 3600) % 24, "h"], [Math.floor(seconds / 60) % 60, "min"]];
@@ -63,11 +68,14 @@ export function duration(seconds) {
   return first < 0 ? "less than a minute" : parts.slice(first, first + 2).map(([number, unit]) => `${number} ${unit}`).join(" ");
 }
 
-const DATE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const DATE = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric", hour: "numeric", minute: "2-digit", timeZoneName: "short" });
+
+/** Return date and time in the browser's zone, with its name. */
+export const dateText = (iso) => DATE.format(new Date(iso));
 
 /** Return a <time> that displays the distance or, with *exact*, date and time; the other is its tool tip. */
 export function moment(iso, exact = false) {
-  const date = DATE.format(new Date(iso));
+  const date = dateText(iso);
   return h("time", { datetime: iso, title: exact ? distance(iso) : date }, exact ? date : distance(iso));
 }
 

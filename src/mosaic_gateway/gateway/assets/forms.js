@@ -16,9 +16,9 @@ export function field({ name, label, hint, options, value, id = name, ...attribu
     h("p", { class: "error", id: `${id}-error`, "data-field": name, "aria-live": "polite" }));
 }
 
-/** Return a check box with its label. */
+/** Return a check box with its *label*, a text or a list of contents. */
 export const checkbox = (name, label, checked = false) =>
-  h("label", { class: "check" }, h("input", { type: "checkbox", name, checked }), label);
+  h("label", { class: "check" }, h("input", { type: "checkbox", name, checked }), h("span", {}, label));
 
 /** Return the live region of a form's own errors. */
 export const formNotice = () => h("div", { class: "notice", role: "alert" });
@@ -83,28 +83,32 @@ export const renamed = (errors, names) =>
 
 let dialogs = 0;
 
-/** Open a modal dialog with *children*; it is removed when it closes, and focus returns to where it was. */
+/** Open a modal dialog with *children*; it is removed when it closes, and focus returns to where it was. It hides one below. */
 export function openDialog(title, ...children) {
   const id = `dialog-${dialogs += 1}`;
   const dialog = h("dialog", { "aria-labelledby": id },
     h("header", {}, h("h2", { id }, title), h("button", { type: "button", class: "quiet small", onclick: () => dialog.close() }, "Close")),
-    ...children);
+    h("div", { class: "notice", role: "status" }), ...children);
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
 }
 
-/** Ask in a dialog before *run*(fields), which returns the result of `call`; it stays open while there are errors. */
-export function ask({ title, text, action, danger = false, fields = [], names = {}, run }) {
+/**
+ * Ask in a dialog before *run*(fields), which returns the result of `call`; it stays open while there are errors. After it
+ * has closed, *done*(body of the result, fields) is called.
+ */
+export function ask({ title, text, action, danger = false, fields = [], names = {}, run, done }) {
   const form = h("form", { novalidate: true },
     text && h("p", { class: "intro" }, text), formNotice(), ...fields,
     h("div", { class: "buttons" }, h("button", { type: "submit", class: danger ? "danger" : "" }, action)));
   const dialog = openDialog(title, form);
   onSubmit(form, async (values) => {
     showErrors(form, {});
-    const { ok, errors } = await run(values);
-    if (ok) dialog.close();
-    else showErrors(form, renamed(errors, names));
+    const { ok, body, errors } = await run(values);
+    if (!ok) return showErrors(form, renamed(errors, names));
+    dialog.close();
+    await done?.(body, values);
   });
 }

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { dayChart } from "./chart.js";
-import { announce, bytes, duration, h, moment } from "./dom.js";
+import { announce, bytes, counted, duration, h, moment } from "./dom.js";
 import { formNotice } from "./forms.js";
 import { serviceList } from "./services.js";
 
@@ -41,7 +41,9 @@ function tiles(facts) {
 }
 
 function signIns({ days, complete }) {
-  return h("section", { class: "panel" }, h("h2", {}, "Sign-ins a day"), dayChart(days, "sign-ins"),
+  const heading = h("h2", {}, "Sign-ins a day");
+  if (complete && !days.some(({ count }) => count)) return h("section", { class: "panel" }, heading, h("p", { class: "soft" }, `No sign-ins in the last ${days.length} days.`));
+  return h("section", { class: "panel" }, heading, dayChart(days, "sign-ins"),
     !complete && h("p", { class: "soft" }, "There is more activity than is counted here: the oldest days are too low."));
 }
 
@@ -54,7 +56,7 @@ function doctor(record) {
   const open = record.findings.filter(({ level }) => level === "fault" || level === "warning");
   const passed = record.findings.filter(({ level }) => level === "ok").length;
   return h("section", { class: "panel" }, heading,
-    h("p", { class: "soft" }, "Last run ", moment(record.ranAt), `: ${passed} checks passed${open.length ? `, ${open.length} did not.` : "."}`),
+    h("p", { class: "soft" }, "Last run ", moment(record.ranAt), `: ${counted(passed, "check", "checks")} passed${open.length ? `, ${open.length} did not.` : "."}`),
     open.length > 0 && h("ul", { class: "findings" }, open.map(({ level, check, message, hint }) =>
       h("li", {}, h("span", { class: `tag ${level}` }, level), h("div", {}, h("strong", {}, check), ": ", message, hint && h("p", { class: "soft" }, hint))))));
 }

@@ -1,7 +1,7 @@
 // People: the users of this gateway, for admins; person.js has what can be done with one of them.
 
 import { get, post } from "./api.js";
-import { announce, h, moment, report, table } from "./dom.js";
+import { announce, counted, h, moment, report, table } from "./dom.js";
 import { ask, field, formNotice } from "./forms.js";
 import { openPerson, roleTags, stateTag } from "./person.js";
 
@@ -32,7 +32,9 @@ export async function peopleView(body, me) {
   function page({ users, total }) {
     if (!users.length) return [h("p", { class: "empty" }, state.search ? "No one matches this search." : "There is no one yet.")];
     const show = (offset) => { state.offset = offset; refresh(); };
-    return [peopleTable(users, me, refresh), h("nav", { class: "pager", "aria-label": "Pages" },
+    const people = peopleTable(users, me, refresh);
+    if (total <= ROWS) return [people, h("p", { class: "pager soft", role: "status" }, counted(total, "person", "people"))];
+    return [people, h("nav", { class: "pager", "aria-label": "Pages" },
       h("button", { type: "button", class: "quiet small", disabled: state.offset === 0, onclick: () => show(Math.max(0, state.offset - ROWS)) }, "Previous"),
       h("span", { class: "soft", role: "status" }, `${state.offset + 1} to ${state.offset + users.length} of ${total}`),
       h("button", { type: "button", class: "quiet small", disabled: state.offset + ROWS >= total, onclick: () => show(state.offset + ROWS) }, "Next"))];
@@ -82,12 +84,11 @@ function createPerson(refresh) {
       if (!email.trim()) missing.email = "Enter an e-mail address.";
       if (password.length < 8) missing.password = "Use at least 8 characters.";
       if (Object.keys(missing).length) return { ok: false, errors: missing };
-      const answer = await post("/api/auth/admin/create-user", { name: name.trim(), email: email.trim(), password, role });
-      if (answer.ok) {
-        report(`${name.trim()} was added.`);
-        await refresh();
-      }
-      return answer;
+      return post("/api/auth/admin/create-user", { name: name.trim(), email: email.trim(), password, role });
+    },
+    done: async ({ user }) => {
+      report(`${user.name} was added.`);
+      await refresh();
     },
   });
 }

@@ -6,7 +6,10 @@ import { ask, field, formNotice, onSubmit, openDialog, showErrors } from "./form
 
 const DAYS = 86400; // seconds
 
-export const roleTags = (user) => (user.role || "user").split(",").map((role) => h("span", { class: `tag ${role === "admin" ? "strong" : ""}` }, role));
+const ROLE = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$/;
+
+export const roleTags = (user) => h("span", { class: "tags" },
+  (user.role || "user").split(",").map((role) => h("span", { class: `tag ${role === "admin" ? "strong" : ""}` }, role)));
 
 export const stateTag = (user) => user.banned
   ? h("span", { class: "tag fault", title: user.banReason ?? "" }, user.banExpires ? "banned until " : "banned", user.banExpires && moment(user.banExpires, true))
@@ -16,13 +19,16 @@ export const stateTag = (user) => user.banned
 export function openPerson(user, me, refresh) {
   const notice = formNotice();
   const own = user.id === me.user.id;
+  const facts = h("p", { class: "person-facts" });
+  const display = () => facts.replaceChildren(h("span", {}, user.email), roleTags(user), stateTag(user));
   const changed = async (text) => {
+    display();
     report(text);
     await refresh();
   };
-  const dialog = openDialog(user.name,
-    h("p", { class: "person-facts" }, h("span", {}, user.email), roleTags(user), stateTag(user)),
-    notice, !own && roleForm(user, changed), sessionSection(user, notice, changed),
+  display();
+  const dialog = openDialog(user.name, facts, user.banned && user.banReason && h("p", { class: "soft" }, `Reason of the ban: ${user.banReason}`),
+    notice, !own && roleForm(user, changed), sessionSection(user, me, notice, changed),
     h("section", {}, h("h3", {}, "Access"), h("div", { class: "buttons" },
       h("button", { type: "button", class: "quiet", onclick: () => resetLink(user, notice) }, "Create a reset link"),
       !own && banButton(user, () => dialog.close(), changed),
@@ -38,20 +44,25 @@ function roleForm(user, changed) {
   return onSubmit(form, async ({ role }) => {
     const roles = role.split(",").map((name) => name.trim()).filter(Boolean);
     if (!roles.length) return showErrors(form, { role: "Enter a role." });
-    const { ok, errors } = await post("/api/auth/admin/set-role", { userId: user.id, role: roles });
+    const wrong = roles.find((name) => !ROLE.test(name));
+    if (wrong) return showErrors(form, { role: `“${wrong}” cannot be a role: a role has letters, digits and _.:- only, begins with a letter or a digit, and has at most 64 characters.` });
+    const { ok, body, errors } = await post("/api/auth/admin/set-role", { userId: user.id, role: roles });
     showErrors(form, errors);
-    if (ok) await changed(`${user.name} has the role ${roles.join(", ")}.`);
+    if (!ok) return;
+    user.role = body.user.role;
+    await changed(`${user.name} has the role${roles.length > 1 ? "s" : ""} ${roles.join(", ")}.`);
   });
 }
 
-function sessionSection(user, notice, changed) {
+function sessionSection(user, me, notice, changed) {
   const list = h("div", {}, h("p", { class: "soft" }, "Loading …"));
   async function load() {
     const { ok, body, errors } = await post("/api/auth/admin/list-user-sessions", { userId: user.id });
     if (!ok) return announce(notice, errors[""]);
     list.replaceChildren(body.sessions.length ? h("ul", { class: "rows" }, body.sessions.map(row)) : h("p", { class: "soft" }, "Not signed in anywhere."));
   }
-  const row = (session) => h("li", {}, sessionText(session), h("button", {
+  const isOwn = (session) => session.id === me.session.id;
+  const row = (session) => h("li", {}, sessionText(session, isOwn(session)), !isOwn(session) && h("button", {
     type: "button", class: "quiet small", "aria-label": `End the session of ${browserName(session.userAgent)}`,
     onclick: () => end("revoke-user-session", { sessionToken: session.token }),
   }, "End"));
@@ -72,7 +83,7 @@ export const sessionText = (session, own = false) => h("div", { class: "person" 
 async function resetLink(user, notice) {
   const { ok, body, errors } = await post("/api/auth/admin/create-reset-link", { userId: user.id });
   announce(notice, ok ? "" : errors[""]);
-  if (ok) showSecret("Reset link", `With this link ${user.name} can choose a new password, once. Send it in a way that you trust.`, body.url);
+  if (ok) showSecret("Reset link", `With this link ${user.name} can choose a new password. It works once, and expires in 24 hours. Send it in a way that you trust.`, body.url);
 }
 
 /** Display a *secret* once, with a button that copies it. */
@@ -94,7 +105,7 @@ function banButton(user, close, changed) {
   if (user.banned) {
     return h("button", { type: "button", class: "quiet", onclick: () => ask({
       title: `Lift the ban of ${user.name}?`, action: "Lift the ban",
-      run: () => act("unban-user", { userId: user.id }, close, changed, `${user.name} may sign in again.`),
+      run: () => post("/api/auth/admin/unban-user", { userId: user.id }), done: () => leave(close, changed, `${user.name} may sign in again.`),
     }) }, "Lift the ban");
   }
   return h("button", { type: "button", class: "quiet", onclick: () => ask({
@@ -103,24 +114,22 @@ function banButton(user, close, changed) {
       field({ name: "reason", label: "Reason (optional)", id: "ban-reason", maxlength: 200 }),
       field({ name: "days", label: "For", id: "ban-days", options: [["", "An unlimited time"], ["1", "One day"], ["7", "One week"], ["30", "30 days"]], value: "" }),
     ],
-    run: ({ reason, days }) => act("ban-user", {
+    run: ({ reason, days }) => post("/api/auth/admin/ban-user", {
       userId: user.id, ...(reason.trim() && { banReason: reason.trim() }), ...(days && { banExpiresIn: Number(days) * DAYS }),
-    }, close, changed, `${user.name} is banned.`),
+    }),
+    done: () => leave(close, changed, `${user.name} is banned.`),
   }) }, "Ban");
 }
 
 function removePerson(user, close, changed) {
   ask({
     title: `Remove ${user.name}?`, text: "The account, its sessions and its tokens are deleted. This cannot be undone.", action: "Remove", danger: true,
-    run: () => act("remove-user", { userId: user.id }, close, changed, `${user.name} was removed.`),
+    run: () => post("/api/auth/admin/remove-user", { userId: user.id }), done: () => leave(close, changed, `${user.name} was removed.`),
   });
 }
 
-async function act(path, body, close, changed, text) {
-  const answer = await post(`/api/auth/admin/${path}`, body);
-  if (answer.ok) {
-    close();
-    await changed(text);
-  }
-  return answer;
+/** Close the dialog of a person, whom it no longer describes, and say what was done. */
+async function leave(close, changed, text) {
+  close();
+  await changed(text);
 }

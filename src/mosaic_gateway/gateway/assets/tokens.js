@@ -7,7 +7,11 @@ import { showSecret } from "./person.js";
 
 const DAYS = [["30", "30 days"], ["90", "90 days"], ["365", "One year"], ["", "No end"]];
 
-const SCOPES = [["forward", "open services"], ["read", "read what you may see"], ["admin", "do what you may do as an admin"]];
+const SCOPES = [
+  ["forward", "open services whose rules accept tokens"],
+  ["read", "read who has an account, if you are an admin"],
+  ["admin", "administer people, as you may yourself"],
+];
 
 /** Return the section with the tokens of *user*. */
 export async function tokenSection({ user }) {
@@ -40,18 +44,17 @@ function create(user, load) {
     fields: [
       field({ name: "name", label: "Name", id: "token-name", hint: "Where it is used, such as: backup script.", maxlength: 200, autocomplete: "off" }),
       field({ name: "days", label: "Valid for", id: "token-days", options: DAYS, value: "90" }),
-      h("fieldset", {}, h("legend", {}, "It may"), offered.map(([scope, text], index) => checkbox(`scope-${scope}`, text, index === 0))),
+      h("fieldset", {}, h("legend", {}, "It may"), offered.map(([scope, text]) => checkbox(`scope-${scope}`, [h("code", {}, scope), `: ${text}`]))),
     ],
     run: async ({ name, days, ...values }) => {
       const scopes = offered.map(([scope]) => scope).filter((scope) => values[`scope-${scope}`]);
       if (!name.trim()) return { ok: false, errors: { name: "Enter a name." } };
-      if (!scopes.length) return { ok: false, errors: { "": "Choose what the token may do." } };
-      const answer = await post("/api/tokens", { name: name.trim(), scopes, ...(days && { expiresInDays: Number(days) }) });
-      if (answer.ok) {
-        showSecret("Your new token", "Copy it now: only its hash is stored.", answer.body.token);
-        await load();
-      }
-      return answer;
+      if (!scopes.length) return { ok: false, errors: { "": "Choose at least one thing that the token may do." } };
+      return post("/api/tokens", { name: name.trim(), scopes, ...(days && { expiresInDays: Number(days) }) });
+    },
+    done: async ({ token }) => {
+      showSecret("Your new token", "Copy it now: only its hash is stored.", token);
+      await load();
     },
   });
 }
@@ -59,13 +62,10 @@ function create(user, load) {
 function revoke(token, load) {
   ask({
     title: `Revoke ${token.name}?`, text: "Programs that use it are refused from now on.", action: "Revoke", danger: true,
-    run: async () => {
-      const answer = await post("/api/tokens/revoke", { id: token.id });
-      if (answer.ok) {
-        report("The token was revoked.");
-        await load();
-      }
-      return answer;
+    run: () => post("/api/tokens/revoke", { id: token.id }),
+    done: async () => {
+      report("The token was revoked.");
+      await load();
     },
   });
 }
