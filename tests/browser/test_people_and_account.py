@@ -65,6 +65,7 @@ def test_search_and_pages(people: Page) -> None:
     for text, found in (("hopper", ["Grace Hopper"]), ("alan@", ["Alan Turing"]), ("mallory@example", ["Mallory"])):
         people.fill("#view", search=text + Keys.ENTER)
         people.wait_for("1 person")
+        people.wait_for(found[0])
         assert not people.driver.find_elements(By.CSS_SELECTOR, "nav.pager")
         assert rows(people) == found
     people.fill("#view", search="xyz" + Keys.ENTER)

@@ -224,11 +224,21 @@ def test_a_purge_that_was_killed_is_completed_by_the_next(site: Site, moment: st
     site.installed("--no-start")
     purge = f"--purge={site.receipt()['instance_id']}"
     assert site.run("uninstall", purge, trap=trap_at(moment)).code == -signal.SIGKILL
-    refused = site.install("--no-start")
-    assert (refused.code, refused.error["code"]) == (7, "PURGE_INTERRUPTED")
     assert site.run("uninstall", purge, trap=trap_at("receipt removed")).code == -signal.SIGKILL
     assert site.json("uninstall", purge).result["purged"] is True
     assert not list(site.path.parent.iterdir())
+
+
+@pytest.mark.slow
+def test_an_install_over_a_purge_that_was_killed(make_site: MakeSite) -> None:
+    """While data is in its place, it is refused; once all is set aside, a new installation begins without it."""
+    early, late = make_site(), make_site()
+    for site, moment in ((early, "part of the data renamed"), (late, "secret removed")):
+        identity = site.installed("--no-start")["instance_id"]
+        assert site.run("uninstall", f"--purge={identity}", trap=trap_at(moment)).code == -signal.SIGKILL
+    refused = early.install("--no-start")
+    assert (refused.code, refused.error["code"]) == (7, "PURGE_INTERRUPTED")
+    assert late.installed("--no-start")["instance_id"] != identity
 
 
 @pytest.mark.slow

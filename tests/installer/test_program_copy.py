@@ -284,5 +284,5 @@ def test_a_program_without_its_interpreter_is_refused(empty: Home, home: Home) -
     assert program is not None
     (empty.runtime / "gateway-1").mkdir(parents=True)
     (empty.runtime / "gateway-1" / "manifest.json").write_text('{"version": "1", "python": "/nonexistent/python3"}')
-    with pytest.raises(ProgramMissingError, match=r"interpreter /nonexistent/python3 .* does not exist"):
+    with pytest.raises(ProgramMissingError, match=r"interpreter /nonexistent/python3 does not exist .*gateway-1"):
         program_words(read_program(empty.runtime / "gateway-1"))

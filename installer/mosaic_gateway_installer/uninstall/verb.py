@@ -190,7 +190,8 @@ def purge_command(home: installation.Home, instance_id: str) -> Text:
         return purge
     if home.broker is None:
         return f"rm -rf {shlex.quote(str(home.path))}"
-    return f"install the package again (pip install mosaic-gateway), then run {purge}"  # the package's own command
+    # As text, it names the package's own command.
+    return "install the package again (pip install mosaic-gateway), then run " + str(purge)
 
 
 def _top_names(retained: Sequence[str], home: installation.Home) -> list[str]:
