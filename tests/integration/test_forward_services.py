@@ -213,7 +213,7 @@ def test_tokens_of_the_gateway_do_not_reach_a_service(behind: Behind, http_datab
 
 
 def test_a_refused_person_sees_why(behind: Behind) -> None:
-    """A browser gets a page with the way to sign in as somebody else, and a program gets JSON, behind nginx too."""
+    """A browser gets a page with the way to sign in with another account, and a program gets JSON, behind nginx too."""
     bob, auth = behind.sign_in("bob@example.com"), behind.sites["auth"]
     page = behind.get("grafana", "/a?b", cookie=bob, Accept="text/html")
     assert (page.status, page.headers["content-type"]) == (403, "text/html; charset=utf-8")

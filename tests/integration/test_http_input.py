@@ -113,7 +113,7 @@ def test_health_for_admins(http_gateway: Gateway) -> None:
 def test_requests_from_this_machine(client: str | None, server: str | None, *, local: bool) -> None:
     """The peer has a loopback address, or the gateway's own."""
     addresses = {"client": client and (client, 5), "server": server and (server, 6)}
-    scope: dict[str, object] = {"type": "http", "headers": [], **addresses}
+    scope: dict[str, object] = {"type": "http", "headers": [], "state": {"forwarded": False}, **addresses}
     assert is_local(Request(scope)) is local
 
 

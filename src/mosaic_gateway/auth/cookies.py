@@ -72,7 +72,7 @@ class Cookies:
         return [
             *self._cleared_of_host(),
             f"{self._session_name}={value}; {self._attributes}",
-            f"{self._prefix}dont_remember={flag}; {self._attributes}",
+            f"{self._prefix}{DONT_REMEMBER}={flag}; {self._attributes}",
         ]
 
     def cleared(self) -> list[str]:
@@ -84,7 +84,7 @@ class Cookies:
         return self._cleared(self._host_attributes) if self._attributes != self._host_attributes else []
 
     def _cleared(self, attributes: str) -> list[str]:
-        names = ("session_token", "session_data", "dont_remember")
+        names = ("session_token", "session_data", DONT_REMEMBER)
         return [f"{self._prefix}{name}=; Max-Age=0; {attributes}" for name in names]
 
     def bearer(self, token: str) -> str:

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mosaic_gateway.auth.users import User
-from mosaic_gateway.gateway.host_refusal import PAGE_SECURITY, STYLE
 from mosaic_gateway.gateway.messages import json_response
 from mosaic_gateway.gateway.original_request import OriginalRequest
 from mosaic_gateway.gateway.origins import TrustedOrigins
+from mosaic_gateway.gateway.refusal_page import refusal_page
 from mosaic_gateway.gateway.web_settings import WebSettings
 from mosaic_gateway.web_origin import Origin
 
@@ -22,21 +22,8 @@ __all__ = ["Redirects", "forbidden", "permission", "unauthorized"]
 NAMES = (b"remote-user", b"remote-email", b"remote-name", b"remote-groups")
 URL_MAX = 2000  # characters of a URL to return to; proxies limit the size of a response's headers
 UNAUTHORIZED = {"message": "Unauthorized", "code": "UNAUTHORIZED"}
-REFUSAL = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Not permitted</title>
-<style>%s</style>
-</head>
-<body>
-<h1>%s</h1>
-<p>You are signed in, but this service is not open to you. Ask the person who runs it for access, or
-<a href="%s/">sign out at the gateway</a> and sign in as somebody else.</p>
-</body>
-</html>
-"""
+REFUSAL = """<p>You are signed in, but this service is not open to you. Ask the person who runs it for access, or
+<a href="%s/">sign out at the gateway</a> and sign in with another account.</p>"""
 #: Not for a header: control characters, line separators, marks of writing direction, lone surrogates.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 
@@ -59,8 +46,7 @@ def forbidden(request: Request, original: OriginalRequest, user: User, base_url:
     message = f"{user.email} may not open {original.host}"
     if not _is_navigation(request, original.method):
         return json_response({"message": message, "code": "FORBIDDEN"}, status=403)
-    page = REFUSAL % (STYLE, html.escape(message), html.escape(base_url))
-    return Response(page, 403, PAGE_SECURITY, "text/html")
+    return refusal_page(403, "Not permitted", html.escape(message), REFUSAL % html.escape(base_url))
 
 
 class Redirects:

@@ -7,9 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mosaic_gateway.auth.cookies import Cookies
-from mosaic_gateway.auth.sessions import (
-    delete_session,
-)
+from mosaic_gateway.auth.sessions import delete_session
 from mosaic_gateway.gateway import messages
 from mosaic_gateway.gateway.database import Database
 from mosaic_gateway.gateway.routes.endpoint import endpoint_route

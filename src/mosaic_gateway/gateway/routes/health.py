@@ -17,13 +17,13 @@ from starlette.routing import Route
 from mosaic_gateway.auth.errors import DatabaseUnavailableError
 from mosaic_gateway.gateway import messages
 from mosaic_gateway.gateway.database import Database
+from mosaic_gateway.gateway.request_boundary import was_forwarded
 from mosaic_gateway.gateway.routes.endpoint import endpoint_route
 from mosaic_gateway.gateway.signed_in import Visitors
 
 __all__ = ["HealthRoutes", "is_local"]
 
 HAS_SCHEMA = "SELECT to_regclass('users') IS NOT NULL AND to_regclass('storage_documents') IS NOT NULL"
-FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 
 
 class HealthRoutes:
@@ -71,7 +71,7 @@ class HealthRoutes:
 
 def is_local(request: Request) -> bool:
     """Return whether *request* comes from this machine, without a proxy."""
-    if request.client is None or any(name in request.headers for name in FORWARDED):
+    if request.client is None or was_forwarded(request):
         return False
     peer = _parsed(request.client.host)
     server = request.scope.get("server") or ("", None)
